@@ -1,0 +1,313 @@
+"""Landmark embedding: which surface point of a model is point i of a detector.
+
+Works for any model and detector: render the model in many poses, shapes and looks, detect, lift every detected pixel
+back to its triangle, average in the rest pose, and put the average on the nearest triangle that may carry the point.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from reconstruct.appearance import Look, make_canvas, shade, to_srgb
+from reconstruct.camera import FACING_CAMERA, image_centre, project, vertex_normals
+from reconstruct.models.head_model import HeadModel, write_npz
+from reconstruct.models.registry import cache_folder
+from reconstruct.models.skinning import axis_angle_to_matrix, prepare, skin
+from reconstruct.raster import fragments, make_rasterizer
+from schemas.errors import TalksetError
+
+LOGGER = logging.getLogger(__name__)
+VERSION = 1
+"""Raise when embeddings of the same model and detector change."""
+
+Detect = Callable[[NDArray[np.uint8]], "NDArray[np.float32] | None"]
+"""(H, W, 3) RGB picture -> (L, 2) pixels, or None where no face is found."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Surface points of one model for the landmarks of one detector."""
+
+    detector: str
+    model_sha256: str
+    vertices: NDArray[np.int64]
+    """(L, 3) vertex ids of each landmark's triangle."""
+    barycentric: NDArray[np.float32]
+    """(L, 3) weights that sum to one."""
+    spread_m: NDArray[np.float32]
+    """(L,) RMS distance of the lifted detections from the point: how firmly the landmark sits on the surface."""
+    samples: NDArray[np.int32]
+    """(L,) detections that were lifted."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture of the calibration."""
+
+    yaw: float
+    pitch: float
+    roll: float
+    jaw: float
+    expressions: dict[str, float]
+    seed: int
+    """Of the identity; 0 is the mean head."""
+    look: Look
+
+
+SIZE_PX = 512
+FOCAL_PX = 1400.0
+REACH_PX = 12
+SAME_POINT_M = 0.008
+"""Liftings farther than this from the frontal ones show another surface."""
+LOOKS = (
+    Look(),
+    Look(skin=(0.36, 0.21, 0.15), lips=(0.30, 0.13, 0.12), iris=(0.06, 0.04, 0.03), light=(-0.5, -0.4, -0.8)),
+    Look(skin=(0.85, 0.66, 0.56), lips=(0.72, 0.36, 0.34), brows=(0.35, 0.24, 0.15), iris=(0.25, 0.35, 0.45)),
+)
+
+
+def default_views() -> tuple[View, ...]:
+    """Frontal to 35 degrees of yaw; closed, half-open and open mouth; plain and wide eyes; seven heads."""
+    mouths = ({}, {"jaw": 0.12}, {"jaw": 0.25})
+    views = []
+    for index, (yaw, pitch) in enumerate(
+        (y, p) for y in (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6) for p in (-0.2, 0.0, 0.2)
+    ):
+        for turn in range(2):
+            number = 2 * index + turn
+            mouth = mouths[(number + turn) % 3]
+            eyes = {"eyeWideLeft": 0.5, "eyeWideRight": 0.5} if number % 2 else {}
+            views.append(
+                View(
+                    yaw=yaw,
+                    pitch=pitch,
+                    roll=0.1 * (number % 3 - 1),
+                    jaw=mouth.get("jaw", 0.0),
+                    expressions=eyes,
+                    seed=number % 7,
+                    look=LOOKS[number % len(LOOKS)],
+                )
+            )
+    return tuple(views)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A calibration picture and what lies under each of its pixels."""
+
+    picture: NDArray[np.uint8]
+    face: NDArray[np.int32]
+    """(H, W) triangle id, -1 outside."""
+    barycentric: NDArray[np.float32]
+    """(H, W, 3)"""
+    facing: NDArray[np.float32]
+    """(H, W) cosine between surface normal and view, 0 outside."""
+
+
+def render_view(model: HeadModel, view: View) -> Rendering:
+    """Draw one calibration picture, eyes in the middle."""
+    random = np.random.default_rng(view.seed)
+    shape = torch.zeros(model.num_shape)
+    if view.seed:
+        count = min(20, model.num_shape)
+        shape[:count] = torch.as_tensor(random.normal(0, 0.6, count), dtype=torch.float32)
+    expression = torch.zeros(1, model.num_expression)
+    for name, value in view.expressions.items():
+        if name in model.expression_names:
+            expression[0, model.expression_names.index(name)] = value
+    rotation = torch.tensor([[view.pitch, view.yaw, view.roll]])
+    zero = torch.zeros(1, 3)
+    rest = skin(prepare(model), shape, expression, zero, zero, torch.tensor([[view.jaw, 0, 0]]), zero, zero, zero)
+    centre = torch.as_tensor(model.joint_regressor[3:5]).float() @ (
+        torch.as_tensor(model.v_template) + torch.as_tensor(model.identity) @ shape
+    )
+    turned = axis_angle_to_matrix(torch.as_tensor(FACING_CAMERA)) @ axis_angle_to_matrix(rotation)[0]
+    vertices = (rest - centre.mean(0)) @ turned.T + torch.tensor([0.0, 0.03, 1.0])
+    faces = torch.as_tensor(model.faces)
+    pixels = project(vertices, FOCAL_PX, torch.as_tensor(image_centre(SIZE_PX, SIZE_PX)))
+    ids = make_rasterizer("warp").rasterize(pixels, faces, SIZE_PX, SIZE_PX)
+    front = fragments(ids, pixels, faces)
+    picture = torch.full((SIZE_PX, SIZE_PX, 3), 0.3)
+    picture[front.row, front.column] = shade(make_canvas(model, shape), view.look, front, vertices, faces)
+    normal = torch.nn.functional.normalize(front.interpolate(vertex_normals(vertices, faces)), dim=-1)
+    towards = -torch.nn.functional.normalize(front.interpolate(vertices), dim=-1)
+    facing = torch.zeros(SIZE_PX, SIZE_PX)
+    facing[front.row, front.column] = (normal * towards).sum(-1)
+    barycentric = torch.zeros(SIZE_PX, SIZE_PX, 3)
+    barycentric[front.row, front.column] = front.barycentric
+    return Rendering(to_srgb(picture).numpy(), ids[0].numpy(), barycentric.numpy(), facing.numpy())
+
+
+def compute_embedding(
+    model: HeadModel,
+    detector: str,
+    detect: Detect,
+    eyeball_points: Sequence[int],
+    open_mouth_points: Sequence[int],
+    views: Sequence[View] | None = None,
+) -> Embedding:
+    """Embed a detector's landmarks on a model.
+
+    Args: detector: its name, recorded; detect: finds (L, 2) pixels in a picture; eyeball_points: landmarks that lie on
+    the eyeballs, all others lie on skin; open_mouth_points: landmarks that only an open mouth tells apart.
+    Raises TalksetError("missing_model") when the detector finds the rendered face in fewer than half of the views.
+    """
+    views = default_views() if views is None else views
+    rest = model.v_template.astype(np.float64)
+    lifted: list[NDArray[np.float64]] = []
+    frontal: list[bool] = []
+    for view in views:
+        rendering = render_view(model, view)
+        points = detect(rendering.picture)
+        if points is None:
+            continue
+        carriers = _carriers(model, len(points), eyeball_points)
+        row = np.full((len(points), 3), np.nan)
+        for landmarks, carrier in carriers:
+            row[landmarks] = _lift(rendering, points[landmarks], carrier, rest, model.faces)
+        if view.jaw < 0.1:
+            row[list(open_mouth_points)] = np.nan
+        lifted.append(row)
+        frontal.append(abs(view.yaw) < 0.3)
+    if len(lifted) < len(views) / 2:
+        raise TalksetError(
+            "missing_model",
+            f"{detector} found the rendered face of {model.name!r} in {len(lifted)} of {len(views)} views",
+            "Give an official landmark embedding for this model",
+        )
+    stack = np.stack(lifted)  # (views, L, 3)
+    first = stack[np.array(frontal)]  # a turned head hides points, whose pixels then lie on something else
+    missing = np.flatnonzero(np.isfinite(first[:, :, 0]).sum(0) < 3)
+    if len(missing):
+        raise TalksetError(
+            "missing_model",
+            f"landmarks {missing.tolist()} of {detector} lie on {model.name!r} in fewer than 3 of {len(first)} frontal views",
+            "Give an official landmark embedding for this model",
+        )
+    centre = np.nanmedian(first, axis=0)
+    near = np.linalg.norm(stack - centre, axis=2) < np.maximum(
+        SAME_POINT_M, 1.5 * np.nanmedian(np.linalg.norm(first - centre, axis=2), axis=0)
+    )
+    centre = np.nanmean(np.where(near[:, :, None], stack, np.nan), axis=0)
+    triangles, weights = np.zeros((len(centre), 3), np.int64), np.zeros((len(centre), 3))
+    for landmarks, carrier in carriers:
+        allowed = model.faces[carrier].astype(np.int64)
+        chosen, barycentric = closest_points(centre[landmarks], rest[allowed])
+        triangles[landmarks], weights[landmarks] = allowed[chosen], barycentric
+    placed = (weights[:, :, None] * rest[triangles]).sum(1)
+    offset = np.where(near, np.linalg.norm(stack - placed, axis=2), np.nan)
+    return Embedding(
+        detector=detector,
+        model_sha256=model.sha256,
+        vertices=triangles,
+        barycentric=weights.astype(np.float32),
+        spread_m=np.sqrt(np.nanmean(offset**2, axis=0)).astype(np.float32),
+        samples=near.sum(0).astype(np.int32),
+    )
+
+
+def _carriers(
+    model: HeadModel, count: int, eyeball_points: Sequence[int]
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.bool_]], ...]:
+    """Pairs of landmark ids and the triangles (F,) that may carry them: eyeballs, or skin without the inner mouth."""
+    eyeball = np.zeros(model.num_vertices, dtype=bool)
+    for name in ("left_eyeball", "right_eyeball"):
+        eyeball[model.regions[name]] = True
+    inside = eyeball.copy()
+    for name in ("mouth", "tongue"):
+        inside[model.regions[name]] = True
+    on_eye = np.asarray(eyeball_points, dtype=np.int64)
+    on_skin = np.setdiff1d(np.arange(count), on_eye)
+    return (on_eye, eyeball[model.faces].all(1)), (on_skin, ~inside[model.faces].all(1))
+
+
+def _lift(
+    rendering: Rendering,
+    points: NDArray[np.float32],
+    carrier: NDArray[np.bool_],
+    rest: NDArray[np.float64],
+    faces: NDArray[np.int32],
+) -> NDArray[np.float64]:
+    """(n, 3) rest-pose points of the carrier pixels nearest to detected pixels; NaN when none is near or it is grazing.
+
+    Inner lips and lids fall a pixel or two into the mouth or onto the eyeball; they belong to the skin beside it.
+    """
+    allowed = (rendering.face >= 0) & carrier[rendering.face] & (rendering.facing > 0.1)
+    distance, (rows, columns) = ndimage.distance_transform_edt(~allowed, return_indices=True)
+    column, row = np.rint(points).astype(int).T
+    lifted = np.full((len(points), 3), np.nan)
+    inside = (row >= 0) & (row < SIZE_PX) & (column >= 0) & (column < SIZE_PX)
+    inside[inside] = distance[row[inside], column[inside]] <= REACH_PX
+    at = rows[row[inside], column[inside]], columns[row[inside], column[inside]]
+    corners = rest[faces[rendering.face[at]]]
+    lifted[inside] = (rendering.barycentric[at][:, :, None] * corners).sum(1)
+    return lifted
+
+
+def closest_points(
+    points: NDArray[np.float64], triangles: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Nearest triangle (n,) and barycentric weights (n, 3) of the nearest point in it, for points (n, 3) and (F, 3, 3).
+
+    Projects onto each triangle's plane where that falls inside, else onto its three edges.
+    """
+    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
+    best, weights = np.zeros(len(points), np.int64), np.zeros((len(points), 3))
+    normal = np.cross(b - a, c - a)
+    area = np.maximum((normal**2).sum(1), 1e-30)
+    for index, point in enumerate(points):
+        u = (np.cross(c - b, point - b) * normal).sum(1) / area
+        v = (np.cross(a - c, point - c) * normal).sum(1) / area
+        candidates = [np.stack([u, v, 1 - u - v], axis=1)]
+        outside = candidates[0].min(1) < 0
+        for first, second in ((0, 1), (1, 2), (2, 0)):
+            start, edge = triangles[:, first], triangles[:, second] - triangles[:, first]
+            along = np.clip(((point - start) * edge).sum(1) / np.maximum((edge**2).sum(1), 1e-30), 0, 1)
+            candidate = np.zeros((len(a), 3))
+            candidate[:, first], candidate[:, second] = 1 - along, along
+            candidates.append(candidate)
+        distance = np.stack(
+            [np.linalg.norm((w[:, :, None] * triangles).sum(1) - point, axis=1) for w in candidates], axis=1
+        )
+        distance[outside, 0] = np.inf
+        flat = int(distance.argmin())
+        best[index] = flat // 4
+        weights[index] = candidates[flat % 4][flat // 4]
+    return best, weights
+
+
+def embedding_path(model: HeadModel, detector: str) -> Path:
+    """Cache file of an embedding, keyed by the model's content and the detector."""
+    safe = "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in detector)
+    return cache_folder() / "embeddings" / f"{model.sha256[:16]}-{safe}-v{VERSION}.npz"
+
+
+def cached_embedding(model: HeadModel, detector: str, compute: Callable[[], Embedding]) -> Embedding:
+    """Load an embedding from the cache, or compute and keep it; safe to call from many processes."""
+    path = embedding_path(model, detector)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():
+            LOGGER.info("embedding the landmarks of %s on %s", detector, model.name)
+            _save(compute(), path)
+        with np.load(path, allow_pickle=False) as stored:
+            fields = {field.name: stored[field.name] for field in dataclasses.fields(Embedding) if field.name in stored}
+            return Embedding(**json.loads(str(stored["meta"])), **fields)
+
+
+def _save(embedding: Embedding, path: Path) -> None:
+    arrays: dict[str, Any] = dataclasses.asdict(embedding)
+    meta = {name: arrays.pop(name) for name in ("detector", "model_sha256")}
+    write_npz(path, arrays | {"meta": np.array(json.dumps(meta))})

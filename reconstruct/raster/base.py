@@ -1,0 +1,67 @@
+"""The rasteriser's contract: triangle ids from a backend, everything differentiable in torch from the vertices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Rasterizer(Protocol):
+    """Finds the front triangle at each pixel centre."""
+
+    name: str
+
+    def rasterize(self, vertices_px: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
+        """Visible triangle ids (T, height, width) int32, -1 where there is none.
+
+        Args: vertices_px (T, V, 3): x right and y down in pixels (pixel centres at integers), depth in metres along
+        the view; faces (F, 3) int32. Triangles with a vertex at depth <= 0.001 m are left out. The device is that of
+        `vertices_px`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """The pixels that show the mesh, as a flat list of n."""
+
+    frame: Tensor
+    """(n,) int64"""
+    row: Tensor
+    """(n,) int64"""
+    column: Tensor
+    """(n,) int64"""
+    vertices: Tensor
+    """(n, 3) int64 ids of the triangle's vertices."""
+    face: Tensor
+    """(n,) int64 triangle id."""
+    barycentric: Tensor
+    """(n, 3) perspective-correct, differentiable with respect to the vertices; sums to one."""
+
+    def interpolate(self, attribute: Tensor) -> Tensor:
+        """Values (n, C) of a per-vertex attribute, (V, C) shared by all frames or (T, V, C)."""
+        corners = attribute[self.vertices] if attribute.dim() == 2 else attribute[self.frame[:, None], self.vertices]
+        return (self.barycentric[..., None] * corners).sum(1)
+
+
+def fragments(face_ids: Tensor, vertices_px: Tensor, faces: Tensor) -> Fragments:
+    """Covered pixels with perspective-correct barycentric weights.
+
+    Args: face_ids (T, H, W) from a `Rasterizer`; vertices_px (T, V, 3); faces (F, 3). Gradients reach `vertices_px`
+    through the weights; visibility itself is constant.
+    """
+    frame, row, column = torch.nonzero(face_ids >= 0, as_tuple=True)
+    face = face_ids[frame, row, column].long()
+    ids = faces.long()[face]
+    corners = vertices_px[frame[:, None], ids]
+    x, y, depth = corners.unbind(-1)
+    px, py = column.to(x.dtype), row.to(y.dtype)
+    dx, dy = x - px[:, None], y - py[:, None]
+    nx, ny = dx.roll(-1, 1), dy.roll(-1, 1)
+    edge = (dx * ny - dy * nx).roll(-1, 1)  # area opposite to each corner
+    screen = edge / edge.sum(1, keepdim=True)
+    weighted = screen / depth
+    return Fragments(frame, row, column, ids, face, weighted / weighted.sum(1, keepdim=True))

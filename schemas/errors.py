@@ -1,0 +1,58 @@
+"""Errors that a run records instead of dying: each names a reason class, the thing, and the remedy."""
+
+from __future__ import annotations
+
+from typing import Final
+
+REASONS: Final[dict[str, str]] = {
+    "missing_file": "the path does not exist",
+    "empty_file": "the file has zero bytes",
+    "unreadable_file": "the file exists but may not be read",
+    "not_a_video": "no container or video stream was recognised",
+    "decode_error": "the container opened but its frames could not be decoded",
+    "truncated": "the stream ended before the time its container promised",
+    "sha256_mismatch": "the file is not the one that the manifest describes",
+    "unsupported_uri": "the URI scheme is not supported",
+    "duplicate": "the same content and span occurs earlier in the manifest",
+    "too_short": "shorter than the shortest clip allowed",
+    "no_face": "no face was found",
+    "face_too_small": "the face is smaller than the smallest allowed",
+    "ambiguous_faces": "several faces of similar size, so the speaker is unknown",
+    "face_lost": "the face was not visible for long enough",
+    "fit_failed": "the head model could not be fitted",
+    "poor_fit": "the head model does not explain the landmarks",
+    "bad_transcript": "the transcript cannot be aligned",
+    "no_audio": "the video carries no sound",
+    "disk_full": "no space is left on the output device",
+    "not_writable": "the output folder cannot be written",
+    "bad_value": "a value is outside what is allowed",
+    "missing_model": "a model file is not installed",
+    "corrupt_data": "stored data does not match its checksum or schema",
+    "internal": "an unexpected error, with its traceback in the run folder",
+}
+"""Every reason class that may appear in a ledger or an index, with its meaning."""
+
+
+class TalksetError(Exception):
+    """An error with a reason class (a key of `REASONS`), a message that names the thing and its value, and a remedy."""
+
+    def __init__(self, reason: str, message: str, remedy: str = "") -> None:
+        if reason not in REASONS:
+            raise ValueError(f"unknown reason class {reason!r}; add it to schemas.errors.REASONS")
+        super().__init__(reason, message, remedy)
+        self.reason = reason
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(TalksetError):
+    """The call itself is wrong (configuration, manifest, arguments); the command exits with status 2."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__("bad_value", message, remedy)
+
+    def __reduce__(self) -> tuple[type[UsageError], tuple[str, str]]:
+        return UsageError, (self.message, self.remedy)

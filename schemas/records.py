@@ -1,0 +1,173 @@
+"""One clip as the rows of the tables: checked before anything is written, so a bad clip never costs a good one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.errors import REASONS
+from schemas.tables import EVENTS, INDEX, LANDMARKS, PARAMS, SAFE_NAME, STATUSES, WORDS, Column, Table
+from schemas.types import Event, HeadTrack, Interval, LandmarkTrack, Transcription
+
+Row = dict[str, Any]
+_PLACED = ("shard", "row")
+"""Index columns that only the writer knows."""
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """Everything that is stored of one clip; a rejected or failed one has only its index values.
+
+    `index` holds the scalar columns of the index table except shard and row; absent values may be left out or None.
+    """
+
+    index: Mapping[str, Any]
+    head: HeadTrack | None = None
+    landmarks: LandmarkTrack | None = None
+    transcription: Transcription | None = None
+    events: tuple[Event, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class ClipRows:
+    """The checked rows of one clip by table name; params and landmarks are None for a clip that is not accepted."""
+
+    index: Row
+    params: Row | None
+    landmarks: Row | None
+    words: list[Row]
+    phones: list[Row]
+    events: list[Row]
+    head_model: str
+
+
+def clip_rows(record: ClipRecord) -> ClipRows:
+    """Check a record against the tables and turn it into rows.
+
+    Raises ValueError that names clip, column, value and what was expected.
+    """
+    index = _index_row(record.index)
+    clip_id = index["clip_id"]
+    accepted = index["status"] == "accepted"
+    if accepted != (record.head is not None and record.landmarks is not None):
+        raise ValueError(f"clip {clip_id}: an accepted clip needs head and landmarks, and no other clip may have them")
+    if not accepted and (record.head or record.landmarks or record.transcription or record.events):
+        raise ValueError(f"clip {clip_id}: a {index['status']} clip may hold only index values")
+    if record.head is None or record.landmarks is None:
+        return ClipRows(index, None, None, [], [], [], "")
+    for name in ("start_us", "end_us", "num_frames"):
+        if index[name] is None:
+            raise ValueError(f"clip {clip_id}: an accepted clip needs the index value {name}")
+    duration_us = index["end_us"] - index["start_us"]
+    common = {"clip_id": clip_id, "num_frames": index["num_frames"], "pts_us": record.landmarks.pts_us}
+    params = _track_row(PARAMS, {**common, **vars(record.head)})
+    landmarks = _track_row(LANDMARKS, {**common, **vars(record.landmarks)})
+    pts = params["pts_us"]
+    if len(pts) == 0 or pts[0] < 0 or pts[-1] >= duration_us or (np.diff(pts) <= 0).any():
+        raise ValueError(f"clip {clip_id}: pts_us must rise from 0 or later to before the end {duration_us}")
+    text = record.transcription or Transcription((), ())
+    return ClipRows(
+        index,
+        params,
+        landmarks,
+        [_interval_row(clip_id, duration_us, word) for word in text.words],
+        [_interval_row(clip_id, duration_us, phone) for phone in text.phones],
+        [_interval_row(clip_id, duration_us, event) for event in record.events],
+        record.head.head_model,
+    )
+
+
+def to_arrow(table: Table, rows: Sequence[Row]) -> pa.Table:
+    """Rows as an Arrow table with the complete schema of `table`."""
+    schema = table.schema
+    arrays = []
+    for column, kind in zip(table.columns, schema.types, strict=True):
+        values = [row[column.name] for row in rows]
+        if column.shape is None:
+            arrays.append(pa.array(values, type=kind))
+            continue
+        offsets = np.zeros(len(values) + 1, np.int64)
+        offsets[1:] = np.cumsum([value.size for value in values])
+        if offsets[-1] > np.iinfo(np.int32).max:
+            raise ValueError(f"{table.name}.{column.name}: a row group of {offsets[-1]} values; use fewer clips in one")
+        flat = pa.array(np.concatenate(values) if values else [], type=kind.value_type)
+        arrays.append(pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), flat, type=kind))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _index_row(values: Mapping[str, Any]) -> Row:
+    clip_id = values.get("clip_id")
+    if not isinstance(clip_id, str) or SAFE_NAME.fullmatch(clip_id) is None:
+        raise ValueError(f"clip_id {clip_id!r} must be a plain file name of letters, digits, '_', '-' and '.'")
+    unknown = sorted(set(values) - {column.name for column in INDEX.columns if column.name not in _PLACED})
+    if unknown:
+        raise ValueError(f"clip {clip_id}: the index table has no column {unknown[0]!r} to set")
+    row: Row = {}
+    for column in INDEX.columns:
+        value = values.get(column.name)
+        if column.name == "labels" and isinstance(value, Mapping):
+            value = json.dumps(dict(value), ensure_ascii=False, sort_keys=True) if value else None
+        row[column.name] = _scalar(column, value, f"clip {clip_id}: index {column.name}")
+    if row["status"] not in STATUSES:
+        raise ValueError(f"clip {clip_id}: status {row['status']!r} is none of {', '.join(STATUSES)}")
+    if (row["status"] == "accepted") != (row["reason"] is None) or (row["reason"] or "internal") not in REASONS:
+        raise ValueError(f"clip {clip_id}: status {row['status']} with reason {row['reason']!r} (see schemas.errors)")
+    return row
+
+
+def _track_row(table: Table, values: Mapping[str, Any]) -> Row:
+    """Flat arrays and scalars of one clip, every shape checked."""
+    clip_id, frames = values["clip_id"], values["num_frames"]
+    row: Row = {}
+    for column in sorted(table.columns, key=lambda column: column.name != "valid"):  # the mask first, others need it
+        value, name = values[column.name], f"clip {clip_id}: {table.name}.{column.name}"
+        if column.shape is None:
+            row[column.name] = _scalar(column, value, name)
+            continue
+        array = _check_shape(column, np.asarray(value), frames, name)
+        if column.floating:
+            measured = array[row["valid"]] if column.per_frame else array
+            if not np.isfinite(measured).all():
+                raise ValueError(f"{name} is not finite where it is valid")
+        row[column.name] = np.ascontiguousarray(array).reshape(-1)
+    return row
+
+
+def _scalar(column: Column, value: Any, name: str) -> Any:
+    """A value of the column's Arrow type; NaN becomes None, because SQL engines count NaN but skip null."""
+    try:
+        scalar = pa.scalar(value, type=column.type).as_py()
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}={value!r} is no {column.type}: {error}") from error
+    if isinstance(scalar, float) and not np.isfinite(scalar):
+        scalar = None
+    if scalar is None and not column.nullable:
+        raise ValueError(f"{name} is missing")
+    return scalar
+
+
+def _check_shape(column: Column, array: NDArray[Any], frames: int, name: str) -> NDArray[Any]:
+    kind = column.type.value_type.to_pandas_dtype()
+    shape = column.shape or ()
+    expected = tuple(frames if axis == "T" else axis for axis in shape)
+    fits = array.ndim == len(shape) and all(
+        isinstance(axis, str) or axis == size for axis, size in zip(expected, array.shape, strict=True)
+    )
+    if not fits or array.dtype.kind != np.dtype(kind).kind:
+        raise ValueError(f"{name} has shape {array.shape} of {array.dtype}, expected {expected} of {np.dtype(kind)}")
+    return array.astype(kind, copy=False)
+
+
+def _interval_row(clip_id: str, duration_us: int, interval: Interval) -> Row:
+    name = f"clip {clip_id}: {interval.label!r}"
+    if not 0 <= interval.start_us <= interval.end_us <= duration_us:
+        raise ValueError(f"{name} at {interval.start_us}..{interval.end_us} us is outside 0..{duration_us}")
+    table = EVENTS if isinstance(interval, Event) else WORDS
+    values = {"clip_id": clip_id, **vars(interval)}
+    return {column.name: _scalar(column, values[column.name], f"{name} {column.name}") for column in table.columns}

@@ -1,0 +1,183 @@
+"""The records that travel between the rooms: frozen dataclasses over numpy arrays, without behaviour.
+
+Units: microseconds, metres, radians, pixels of the displayed (rotation applied) source image.
+The source clock starts at the container's start time; a clip's clock starts at its first frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video of the manifest, as the user wrote it."""
+
+    uri: str
+    row: int
+    """1-based row of the manifest, for messages."""
+    sha256: str | None = None
+    start_us: int | None = None
+    end_us: int | None = None
+    speaker: str | None = None
+    language: str | None = None
+    transcript: str | None = None
+    licence: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a container says about its first video and audio stream."""
+
+    width: int
+    """Displayed width in pixels, after rotation and sample aspect ratio."""
+    height: int
+    fps: Fraction
+    """Nominal frame rate; the clock is the PTS, never index / fps."""
+    duration_us: int
+    rotation_deg: int
+    """Clockwise rotation that is applied for display: 0, 90, 180 or 270."""
+    video_start_us: int
+    """First video PTS on the source clock."""
+    audio_rate: int | None
+    """Samples per second of the audio stream, None without one."""
+    audio_start_us: int | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """A half-open span [start_us, end_us) of the source clock."""
+
+    start_us: int
+    end_us: int
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A span of a source that is in no clip, and why."""
+
+    span: Span
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class FaceBox:
+    """A detected face: left, top, width, height in source pixels, and the detector's score 0..1."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face followed through a shot: boxes at sampled times, interpolated in between."""
+
+    pts_us: Int64
+    """(N,) source clock."""
+    box_xywh: Float32
+    """(N, 4) left, top, width, height in source pixels."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Span of one track with one speaking person: the unit of work, of a row, of a retry."""
+
+    clip_id: str
+    source_id: str
+    span: Span
+    """Source clock; starts at the first frame's PTS and ends after the last frame's duration."""
+    track: FaceTrack
+
+
+@dataclass(frozen=True)
+class LandmarkTrack:
+    """Detected 2D landmarks of one clip."""
+
+    pts_us: Int64
+    """(T,) presentation time from the start of the clip."""
+    face_xy: Float32
+    """(T, 478, 2) MediaPipe face mesh with irises, source pixels; NaN where not valid."""
+    valid: Bool
+    """(T,) false where no face was seen."""
+    width: int
+    height: int
+    detector: str
+    """Name and version of the detector."""
+
+
+@dataclass(frozen=True)
+class HeadTrack:
+    """FLAME-layout head parameters of one clip, camera space after `global_pose` and `translation` (OpenCV axes)."""
+
+    head_model: str
+    """Name of the model; expression codes mean nothing without it."""
+    model_sha256: str
+    shape: Float32
+    """(S,)"""
+    expression: Float32
+    """(T, E)"""
+    global_pose: Float32
+    """(T, 3) axis-angle, radians, model space to camera space."""
+    neck_pose: Float32
+    """(T, 3) axis-angle, radians."""
+    jaw_pose: Float32
+    """(T, 3) axis-angle, radians."""
+    left_eye_pose: Float32
+    """(T, 3) axis-angle, radians; the subject's left."""
+    right_eye_pose: Float32
+    """(T, 3) axis-angle, radians."""
+    translation: Float32
+    """(T, 3) metres, camera space."""
+    focal_px: float
+    principal_point: Float32
+    """(2,) pixels."""
+    valid: Bool
+    """(T,)"""
+    residual_px: Float32
+    """(T,) mean landmark reprojection error in pixels; NaN where not valid."""
+    nme: Float32
+    """(T,) residual over the distance of the outer eye corners (468 face points), a fraction; NaN where not valid."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A labelled interval on the clip clock: a word or a phone."""
+
+    start_us: int
+    end_us: int
+    label: str
+    score: float
+    """0..1, the aligner's own confidence; NaN where it gives none."""
+    interpolated: bool
+    """True where the times were not measured but placed between neighbours."""
+    source: str
+    """Engine and model, or the importer."""
+
+
+@dataclass(frozen=True)
+class Event(Interval):
+    """A labelled interval of another kind than speech."""
+
+    kind: str
+    """emotion, gesture, semantic, style, blink or key_motion."""
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """Words and phones of one clip."""
+
+    words: tuple[Interval, ...]
+    phones: tuple[Interval, ...]

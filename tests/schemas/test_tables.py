@@ -1,0 +1,54 @@
+"""The schemas themselves."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from schemas.tables import INDEX, LANDMARKS, PARAMS, SCHEMA_VERSION, TABLES, Table
+
+DESIGNED = {
+    "index": "clip_id source_id source_uri source_sha256 speaker split start_us end_us num_frames fps_num fps_den width"
+    " height shard row status reason nme_mean nme_p95 valid_ratio speech_ratio sync_offset_ms sync_confidence language"
+    " transcript emotion emotion_confidence valence arousal review track has_audio licence labels warnings"
+    " model_sha256",
+    "params": "clip_id num_frames pts_us head_model shape expression global_pose neck_pose jaw_pose left_eye_pose"
+    " right_eye_pose translation focal_px principal_point valid residual_px nme",
+    "landmarks": "clip_id num_frames pts_us face_xy valid",
+    "words": "clip_id start_us end_us label score interpolated source",
+    "phones": "clip_id start_us end_us label score interpolated source",
+    "events": "clip_id kind start_us end_us label score interpolated source",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+def test_columns_are_the_promised_ones(table: Table) -> None:
+    assert table.schema.names == DESIGNED[table.name].split()
+    assert table.schema.metadata[b"talkset.table"] == table.name.encode()
+    assert table.schema.metadata[b"talkset.schema_version"] == SCHEMA_VERSION.encode()
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+def test_lists_are_described_and_flat(table: Table) -> None:
+    for column, field in zip(table.columns, table.schema, strict=True):
+        assert field.metadata[b"meaning"]
+        assert pa.types.is_list(field.type) == (b"shape" in field.metadata)
+        if pa.types.is_list(field.type):
+            assert field.type.value_type in (pa.float32(), pa.int64(), pa.bool_())
+            assert b"unit" in field.metadata or field.type.value_type == pa.bool_()
+            assert len([axis for axis in json.loads(field.metadata[b"shape"]) if axis in ("S", "E")]) <= 1
+        assert not (column.floating and column.label)
+
+
+def test_rotation_and_space_are_named() -> None:
+    pose = PARAMS.schema.field("global_pose").metadata
+    assert (pose[b"rotation"], pose[b"space"], pose[b"unit"]) == (b"axis_angle", b"camera", b"rad")
+    assert json.loads(LANDMARKS.schema.field("face_xy").metadata[b"shape"]) == ["T", 478, 2]
+
+
+def test_split_columns_are_leaf_paths() -> None:
+    assert LANDMARKS.split_columns == ["face_xy.list.element"]
+    assert "focal_px" in PARAMS.split_columns
+    assert "nme_mean" in INDEX.split_columns
