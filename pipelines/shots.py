@@ -28,8 +28,9 @@ STRONG: Final = 15.0
 COARSE: Final = 32
 COARSE_PERCENTILE: Final = 95
 WEAK: Final = 5.0
-WEAK_WINDOW: Final = 10
-WEAK_OVER_MOTION: Final = 1.8
+WEAK_WINDOW: Final = 5
+WEAK_OVER_MOTION: Final = 1.6
+STUTTER_MOTION: Final = 0.2
 CANDIDATE_CONTENT: Final = 1.5
 CANDIDATE_RATIO: Final = 0.7  # of the threshold: the detector proposes, the rules below decide
 STILL: Final = 0.5  # coarse change between a picture and its repetition
@@ -81,24 +82,34 @@ class ShotFinder:
     def _true_cuts(self) -> list[int]:
         kept: list[tuple[int, UInt8, UInt8]] = []
         for cut in self._cuts:
-            if kept and cut[0] - kept[-1][0] <= FLASH_FRAMES and _difference(kept[-1][1], cut[2]) < STRONG:
-                kept.pop()
-            else:
-                kept.append(cut)
-        return [cut[0] for cut in kept if self._is_strong(cut[0]) or self._is_weak(cut[0])]
+            if not (self._is_strong(cut[0]) or self._is_weak(cut[0])):
+                continue
+            if kept and cut[0] - kept[-1][0] <= FLASH_FRAMES:
+                away = min(self._change[cut[0]], self._change[kept[-1][0]])
+                if _difference(kept[-1][1], cut[2]) < away / 2:  # back where it was: a flash
+                    kept.pop()
+                    continue
+            kept.append(cut)
+        return [cut[0] for cut in kept]
 
     def _is_strong(self, index: int) -> bool:
-        return self._change[index] >= max(STRONG, self._threshold * _mean_around(self._change, index))
+        change = self._change
+        if change[index] < max(STRONG, self._threshold * _mean_around(change, index)):
+            return False
+        # Fast motion of which every picture is shown twice or more jumps as much, again and again.
+        near = self._coarse_change[index - 1 : index] + self._coarse_change[index + 1 : index + 2]
+        others = change[max(1, index - WEAK_WINDOW) : index] + change[index + 1 : index + 1 + WEAK_WINDOW]
+        return min(near) >= STILL or max(others) < change[index] / 2
 
     def _is_weak(self, index: int) -> bool:
         """A small change that is more than the motion around it."""
         change, value = self._coarse_change, self._coarse_change[index]
         window = range(max(1, index - WEAK_WINDOW), min(len(change), index + 1 + WEAK_WINDOW))
         motion = max((change[i] for i in window if i != index and self._change[i] < STRONG), default=0.0)
-        # After a repeated picture the next one jumps: stutter, when there is motion besides.
-        stutter = change[index - 1] < STILL and motion > 0.3 * value
+        # Beside a repeated picture a jump is stutter, when there is motion besides.
+        still = min(change[i] for i in window if 0 < abs(i - index) <= 1) < STILL
         stands_out = value >= max(WEAK, self._threshold * _mean_around(change, index), WEAK_OVER_MOTION * motion)
-        return stands_out and not stutter
+        return stands_out and not (still and motion > STUTTER_MOTION * value)
 
 
 def find_shots(frames: Iterable[tuple[int, UInt8]], threshold: float = 3.0, end_us: int | None = None) -> list[Span]:

@@ -40,6 +40,10 @@ class Look:
     brow_height_m: float = 0.021
     """Above the centre of the eye."""
     brow_thickness_m: float = 0.0045
+    brow_length_m: float = 0.024
+    """From the middle of the eye to either end."""
+    brow_slope_m: float = -0.002
+    """How much higher the outer end is than the middle."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Canvas:
     """(2, 3) left, right."""
     eye_vertices: Tensor
     """(V,) 0 for none, 1 for left, 2 for right."""
+    tint: Tensor | None = None
+    """(V, 4) linear RGB and opacity laid over the paint (clothes, teeth), or None."""
 
 
 def make_canvas(model: HeadModel, shape: Tensor) -> Canvas:
@@ -93,6 +99,9 @@ def paint(canvas: Canvas, look: Look, pixels: Fragments) -> Tensor:
         angle = torch.arccos(outward[:, 2:3].clamp(-1, 1))
         eye = torch.lerp(rgb(look.sclera).expand(len(angle), 3), rgb(look.iris), _within(angle, look.iris_radius_rad))
         colour[on_eye] = torch.lerp(eye, torch.full_like(eye, 0.02), _within(angle, look.pupil_radius_rad))
+    if canvas.tint is not None:
+        tint = pixels.interpolate(canvas.tint)
+        colour = torch.lerp(colour, tint[:, :3], tint[:, 3:4])
     return colour
 
 
@@ -109,8 +118,8 @@ def _brows(canvas: Canvas, look: Look, rest: Tensor) -> Tensor:
     total = torch.zeros(len(rest), 1, dtype=rest.dtype)
     for centre in canvas.eye_centres:
         outward = (rest[:, 0] - centre[0]) * torch.sign(centre[0])
-        along = outward / 0.024
-        height = look.brow_height_m + 0.004 * (1 - along**2) - 0.002 * along
+        along = outward / look.brow_length_m
+        height = look.brow_height_m + 0.004 * (1 - along**2) + look.brow_slope_m * along
         distance = (rest[:, 1] - centre[1] - height) / (look.brow_thickness_m * (1 - 0.35 * along).clamp(0.3, 1.3))
         inside = torch.sigmoid((1 - distance.abs()) * 6) * torch.sigmoid((1 - along.abs()) * 12)
         total[:, 0] += inside * (rest[:, 2] > centre[2] - 0.01)

@@ -23,8 +23,8 @@ def default_focal(width: int, height: int) -> float:
 
 
 def image_centre(width: int, height: int) -> NDArray[np.float32]:
-    """(2,) principal point with pixel centres at integers."""
-    return np.array([(width - 1) / 2, (height - 1) / 2], dtype=np.float32)
+    """(2,) principal point in continuous pixels: (0, 0) is the outer corner of the first pixel."""
+    return np.array([width / 2, height / 2], dtype=np.float32)
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:

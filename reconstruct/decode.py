@@ -306,7 +306,8 @@ def _rescale(value: int, time_base: Fraction) -> int:
 
 def _origin_us(container: Any) -> int:
     if container.start_time is not None:
-        return round(container.start_time * US / av.time_base)
+        start: int = container.start_time
+        return round(start * US / av.time_base)
     starts = [_rescale(s.start_time, s.time_base) for s in container.streams if s.start_time is not None]
     return min(starts, default=0)
 

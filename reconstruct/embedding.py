@@ -246,7 +246,7 @@ def _lift(
     """
     allowed = (rendering.face >= 0) & carrier[rendering.face] & (rendering.facing > 0.1)
     distance, (rows, columns) = ndimage.distance_transform_edt(~allowed, return_indices=True)
-    column, row = np.rint(points).astype(int).T
+    column, row = np.floor(points).astype(int).T
     lifted = np.full((len(points), 3), np.nan)
     inside = (row >= 0) & (row < SIZE_PX) & (column >= 0) & (column < SIZE_PX)
     inside[inside] = distance[row[inside], column[inside]] <= REACH_PX

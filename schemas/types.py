@@ -1,6 +1,7 @@
 """The records that travel between the rooms: frozen dataclasses over numpy arrays, without behaviour.
 
-Units: microseconds, metres, radians, pixels of the displayed (rotation applied) source image.
+Units: microseconds, metres, radians, pixels of the displayed (rotation applied) source image. Pixels are continuous:
+(0, 0) is the outer corner of the first pixel, (0.5, 0.5) its centre.
 The source clock starts at the container's start time; a clip's clock starts at its first frame.
 """
 

@@ -7,6 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from reconstruct.embedding import Embedding
+from reconstruct.landmarks.embed import embedding_for
+from reconstruct.landmarks.mediapipe import MediapipeDetector
+from reconstruct.models.head_model import HeadModel
+from reconstruct.models.registry import load_model
+from schemas.config import LandmarkConfig
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -17,3 +24,16 @@ def eval_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no evaluation data at {path}; set TALKSET_EVAL_DATA to run this test")
     return path
+
+
+@pytest.fixture(scope="session")
+def open_head() -> HeadModel:
+    """The open head, built once into the user's cache."""
+    return load_model()
+
+
+@pytest.fixture(scope="session")
+def embedding(open_head: HeadModel) -> Embedding:
+    """Where MediaPipe's landmarks lie on the open head, computed once into the user's cache."""
+    with MediapipeDetector(LandmarkConfig()) as detector:
+        return embedding_for(open_head, detector.name)

@@ -17,8 +17,8 @@ class Rasterizer(Protocol):
     def rasterize(self, vertices_px: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
         """Visible triangle ids (T, height, width) int32, -1 where there is none.
 
-        Args: vertices_px (T, V, 3): x right and y down in pixels (pixel centres at integers), depth in metres along
-        the view; faces (F, 3) int32. Triangles with a vertex at depth <= 0.001 m are left out. The device is that of
+        Args: vertices_px (T, V, 3): x right and y down in continuous pixels (the first pixel's centre is at 0.5), depth in
+        metres along the view; faces (F, 3) int32. Triangles with a vertex at depth <= 0.001 m are left out. The device is that of
         `vertices_px`.
         """
         ...
@@ -58,7 +58,7 @@ def fragments(face_ids: Tensor, vertices_px: Tensor, faces: Tensor) -> Fragments
     ids = faces.long()[face]
     corners = vertices_px[frame[:, None], ids]
     x, y, depth = corners.unbind(-1)
-    px, py = column.to(x.dtype), row.to(y.dtype)
+    px, py = column.to(x.dtype) + 0.5, row.to(y.dtype) + 0.5
     dx, dy = x - px[:, None], y - py[:, None]
     nx, ny = dx.roll(-1, 1), dy.roll(-1, 1)
     edge = (dx * ny - dy * nx).roll(-1, 1)  # area opposite to each corner

@@ -32,14 +32,14 @@ def _cover(
     area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
     if area == 0.0:
         return
-    left = wp.max(int(wp.ceil(wp.min(a[0], wp.min(b[0], c[0])))), 0)
-    right = wp.min(int(wp.floor(wp.max(a[0], wp.max(b[0], c[0])))), width - 1)
-    top = wp.max(int(wp.ceil(wp.min(a[1], wp.min(b[1], c[1])))), 0)
-    bottom = wp.min(int(wp.floor(wp.max(a[1], wp.max(b[1], c[1])))), height - 1)
+    left = wp.max(int(wp.ceil(wp.min(a[0], wp.min(b[0], c[0])) - 0.5)), 0)
+    right = wp.min(int(wp.floor(wp.max(a[0], wp.max(b[0], c[0])) - 0.5)), width - 1)
+    top = wp.max(int(wp.ceil(wp.min(a[1], wp.min(b[1], c[1])) - 0.5)), 0)
+    bottom = wp.min(int(wp.floor(wp.max(a[1], wp.max(b[1], c[1])) - 0.5)), height - 1)
     for row in range(top, bottom + 1):
-        y = float(row)
+        y = float(row) + 0.5
         for column in range(left, right + 1):
-            x = float(column)
+            x = float(column) + 0.5
             u = ((b[0] - x) * (c[1] - y) - (b[1] - y) * (c[0] - x)) / area
             v = ((c[0] - x) * (a[1] - y) - (c[1] - y) * (a[0] - x)) / area
             w = 1.0 - u - v

@@ -1,0 +1,213 @@
+"""From what the stages found to the rows of the data set: one for each clip, rejected span, failed or repeated source."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pipelines.build import head_track, landmark_track
+from pipelines.keys import digest_of
+from pipelines.ledger import DONE, FAILED
+from pipelines.report import Problem
+from pipelines.results import ResultStore
+from pipelines.session import SourceState
+from pipelines.stage import ClipItem
+from pipelines.work import Step
+from pipelines.words import cut_words
+from schemas.errors import REASONS
+from schemas.records import ClipRecord
+from schemas.types import Span, Transcription
+
+SPLITS: Final = (("train", 90), ("val", 95), ("test", 100))
+"""Split and the upper bound of its share of speakers, percent."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One row of the index, with where the arrays of an accepted clip are."""
+
+    index: Mapping[str, Any]
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Stage -> key of its result; empty unless accepted."""
+    words: Transcription | None = None
+    clip: ClipItem | None = None
+
+    @property
+    def clip_id(self) -> str:
+        """Its id."""
+        return str(self.index["clip_id"])
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it carries parameters."""
+        return bool(self.index["status"] == "accepted")
+
+    def digest_parts(self) -> list[Any]:
+        """JSON values that change when anything of the row changes."""
+        words = [] if self.words is None else [vars(i) for part in vars(self.words).values() for i in part]
+        return [dict(self.index), dict(self.keys), words]
+
+    def record(self, store: ResultStore) -> ClipRecord:
+        """The row with its arrays. Raises TalksetError corrupt_data for a damaged stored result."""
+        if not self.accepted:
+            return ClipRecord(self.index)
+        results = {stage: store.load(stage, self.keys[stage]) for stage in ("landmarks", "fit")}
+        return ClipRecord(self.index, head_track(results), landmark_track(results), self.words)
+
+
+def drafts(
+    states: Sequence[SourceState], steps: Mapping[str, Sequence[Step]]
+) -> tuple[list[Draft], list[Problem]]:
+    """Rows sorted by clip id, and everything that went wrong; `steps` are those of the clips by clip id.
+
+    Counts the accepted clips of each state on the way.
+    """
+    rows: dict[str, Draft] = {}
+    problems: list[Problem] = []
+    for state in states:
+        for draft, problem in _rows_of(state, steps, rows):
+            clip_id = draft.clip_id
+            number = 2
+            while clip_id in rows:  # rows of another part of the manifest over the same span
+                clip_id, number = f"{draft.clip_id}-{number}", number + 1
+            rows[clip_id] = Draft({**draft.index, "clip_id": clip_id}, draft.keys, draft.words, draft.clip)
+            state.accepted += draft.accepted
+            if problem is not None:
+                problems.append(problem)
+    return [rows[clip_id] for clip_id in sorted(rows)], problems
+
+
+def build_digest(rows: Sequence[Draft], facts: Any) -> str:
+    """Digest of everything that goes into the tables."""
+    return digest_of([facts, [row.digest_parts() for row in rows]])
+
+
+def split_of(speaker: str | None, source_sha256: str) -> str:
+    """train, val or test (90 : 5 : 5), the same for all clips of a speaker, or of a source where the speaker is unknown."""
+    place = int.from_bytes(hashlib.sha256((speaker or source_sha256).encode()).digest()[:8], "big") % 100
+    return next(name for name, bound in SPLITS if place < bound)
+
+
+def _rows_of(
+    state: SourceState, steps: Mapping[str, Sequence[Step]], taken: Mapping[str, Draft]
+) -> Iterator[tuple[Draft, Problem | None]]:
+    if state.duplicate_of is not None:
+        message = f"the same content and span as row {state.duplicate_of.source.row}, {state.duplicate_of.source.uri}"
+        yield _lost(state, f"{state.unit}-duplicate", "rejected", "manifest", "duplicate", message)
+        return
+    failure = state.failure
+    if failure is not None:
+        yield _lost(state, f"{state.unit}-failed", "failed", failure.stage, failure.reason, failure.message)
+        return
+    for rejection in state.value("segment")["rejections"]:
+        span = Span(rejection["start_us"], rejection["end_us"])
+        clip_id = f"{_source_id(state)}-{span.start_us // 1000:09d}-rejected"
+        yield _lost(state, clip_id, "rejected", "segment", rejection["reason"], rejection["message"], span)
+    for clip in state.clips:
+        last = steps[clip.unit][-1]
+        if clip.unit in taken:
+            message = f"the clip {clip.unit} is also in another row of the manifest"
+            yield _lost(state, clip.unit, "rejected", "manifest", "duplicate", message, clip.clip.span)
+        elif last.state != DONE:
+            status = "failed" if last.state == FAILED else "rejected"
+            yield _lost(state, clip.unit, status, last.stage, last.reason, last.message, clip.clip.span)
+        else:
+            yield _accepted(state, clip, steps[clip.unit]), None
+
+
+def _common(state: SourceState) -> dict[str, Any]:
+    source, info = state.source, state.value("probe")
+    return {
+        "source_id": _source_id(state),
+        "source_uri": source.uri,
+        "source_sha256": state.sha256,
+        "speaker": source.speaker,
+        "language": source.language,
+        "licence": source.licence,
+        "labels": dict(sorted(source.labels.items())),
+        "start_us": source.start_us,
+        "end_us": source.end_us,
+        "num_frames": 0,
+        "fps_num": info["fps"][0] if info else None,
+        "fps_den": info["fps"][1] if info else None,
+        "width": info.get("width"),
+        "height": info.get("height"),
+        "has_audio": info["audio_rate"] is not None if info else None,
+    }
+
+
+def _source_id(state: SourceState) -> str:
+    return state.sha256[:16] if state.sha256 else state.unit
+
+
+def _lost(
+    state: SourceState,
+    clip_id: str,
+    status: str,
+    stage: str,
+    reason: str | None,
+    message: str | None,
+    span: Span | None = None,
+) -> tuple[Draft, Problem]:
+    """A row without parameters."""
+    reason, text = reason or "internal", message or REASONS[reason or "internal"]
+    where = {} if span is None else {"start_us": span.start_us, "end_us": span.end_us}
+    index = {**_common(state), **where, "clip_id": clip_id, "status": status, "reason": reason}
+    index["warnings"] = _portable(state, text)
+    problem = Problem(state.source.uri, state.source.row, None if span is None else clip_id, stage, reason, text)
+    return Draft(index), problem
+
+
+def _portable(state: SourceState, text: str) -> str:
+    """A message without the path of this machine: the data set may be read on another."""
+    return text if state.path is None else text.replace(str(state.path), state.source.uri)
+
+
+def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step]) -> Draft:
+    values = {step.stage: step.value for step in steps}
+    landmarks, fit = values["landmarks"], values["fit"]
+    words, transcript, warnings = _speech(state, clip)
+    segment = state.value("segment")
+    if clip.info.audio_rate is None:
+        warnings.insert(0, f"no_audio: {REASONS['no_audio']}")
+    if segment["corrupt_packets"]:
+        warnings.append(f"decode_error: {segment['corrupt_packets']} damaged packets in the source")
+    index = {
+        **_common(state),
+        "clip_id": clip.unit,
+        "split": split_of(state.source.speaker, clip.sha256),
+        "start_us": clip.clip.span.start_us,
+        "end_us": clip.clip.span.end_us,
+        "num_frames": landmarks["num_frames"],
+        "status": "accepted",
+        "nme_mean": fit["nme_mean"],
+        "nme_p95": fit["nme_p95"],
+        "valid_ratio": landmarks["valid_ratio"],
+        "transcript": transcript,
+        "track": segment["tracks"][clip.unit],
+        "warnings": "; ".join(warnings) or None,
+        "model_sha256": fit["record"]["model_sha256"],
+    }
+    keys = {step.stage: step.key for step in steps}
+    return Draft(index, keys, words, clip)
+
+
+def _speech(state: SourceState, clip: ClipItem) -> tuple[Transcription | None, str | None, list[str]]:
+    """Words of the clip, its transcript, and warnings.
+
+    The source's own transcript is the clip's where the source gave one clip and every aligned word is in it.
+    """
+    alone = len(state.clips) == 1
+    given = state.value("words")
+    if not given:
+        return None, state.source.transcript if alone else None, []
+    if given["reason"] is not None:
+        said_already = given["reason"] == "no_audio"
+        warnings = [] if said_already else [f"{given['reason']}: {_portable(state, given['message'])}"]
+        return None, state.source.transcript if alone else None, warnings
+    words, cut = cut_words(given, clip.clip.span)
+    warnings = [f"words cut by the border of the clip: {', '.join(cut)}"] if cut else []
+    whole = alone and len(words.words) == len(given["words"])
+    return words, state.source.transcript if whole else " ".join(word.label for word in words.words) or None, warnings

@@ -1,0 +1,224 @@
+"""The stages that a source and a clip pass, from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from pipelines.results import Result, pack, unpack
+from pipelines.stage import Bench, ClipItem, SourceItem, Stage, StageDefaults
+from pipelines.words import to_json
+from schemas.config import Config
+from schemas.errors import TalksetError
+from schemas.types import HeadTrack, LandmarkTrack, VideoInfo
+
+
+class Probe(StageDefaults):
+    """Source: what does its container say?"""
+
+    name = "probe"
+
+    def run(self, item: SourceItem, results: Mapping[str, Result], bench: Bench) -> Result:
+        """`VideoInfo` as JSON. Raises the errors of `reconstruct.video.probe`, and bad_value."""
+        from reconstruct.video import probe
+
+        info = probe(item.path)
+        start, end = item.source.start_us, info.video_start_us + info.duration_us
+        if start is not None and start >= end:
+            message = f"start {start / 1e6:g} s is not inside {item.path}, which ends at {end / 1e6:g} s"
+            raise TalksetError("bad_value", message, "Mend start in the manifest")
+        return Result({**vars(info), "fps": [info.fps.numerator, info.fps.denominator]})
+
+
+class Segment(StageDefaults):
+    """Source: shots, the dominant face of each, and the clips that come of it."""
+
+    name = "segment"
+    section = "segment"
+    needs = ("probe",)
+    models = ("finder",)
+
+    def run(self, item: SourceItem, results: Mapping[str, Result], bench: Bench) -> Result:
+        """Clips and rejected spans. Raises decode_error and truncated."""
+        from pipelines.segment import segment_source
+
+        finder, config = bench.models.finder, bench.config.segment
+        return Result(segment_source(item.path, item.sha256, item.source_id, item.span, finder, config))
+
+
+class Words(StageDefaults):
+    """Source: words and phones of its transcript, over the whole span; each clip takes its own from them."""
+
+    name = "words"
+    section = "align"
+    needs = ("probe",)
+    models = ("aligner",)
+    decided_later = ("enabled",)
+
+    def inputs(self, item: SourceItem) -> tuple[str, ...]:
+        """What is said, and in which language."""
+        return (item.source.transcript or "", item.source.language or "")
+
+    def wanted(self, item: SourceItem, results: Mapping[str, Mapping[str, Any]], config: Config) -> bool:
+        """Where there is a transcript, and a clip to take words from it."""
+        return config.align.enabled and bool(item.source.transcript) and bool(results["segment"]["clips"])
+
+    def run(self, item: SourceItem, results: Mapping[str, Result], bench: Bench) -> Result:
+        """Words and phones on the source clock, or the reason why there are none: that costs no clip."""
+        from annotate.audio import read_audio
+
+        info = video_info(results["probe"].value)
+        start, end = source_span(item, info)
+        language = item.source.language or "en"
+        try:
+            if language.lower().replace("_", "-").partition("-")[0] not in ("en", "eng", "english"):
+                message = f"the transcript is in {language!r}, the aligner {bench.config.align.backend} knows English"
+                raise TalksetError("bad_transcript", message)
+            spoken = bench.models.aligner.align(read_audio(item.path, start, end), item.source.transcript or "")
+        except TalksetError as error:
+            if error.reason not in ("bad_transcript", "no_audio", "decode_error"):
+                raise
+            return Result({"words": [], "phones": [], "reason": error.reason, "message": error.message})
+        return Result({**to_json(spoken, start), "reason": None, "message": None})
+
+
+class Landmarks(StageDefaults):
+    """Clip: 2D landmarks of every frame."""
+
+    name = "landmarks"
+    section = "landmarks"
+    models = ("detector",)
+    decided_later = ("min_valid_ratio",)
+
+    def run(self, item: ClipItem, results: Mapping[str, Result], bench: Bench) -> Result:
+        """A `LandmarkTrack`; raises decode_error."""
+        from reconstruct.video import frames
+
+        pictures = frames(item.path, *item.span)
+        track = bench.models.detector.detect(pictures, item.clip.track, item.info.width, item.info.height)
+        if not len(track.valid):
+            raise TalksetError("decode_error", f"no frame of {item.path} is inside {item.span} us", "Replace the file")
+        packed = pack(track)
+        summary = {"num_frames": len(track.valid), "valid_ratio": float(np.mean(track.valid))}
+        return Result({"record": dict(packed.value), **summary}, packed.arrays)
+
+    def judge(self, item: ClipItem, value: Mapping[str, Any], config: Config) -> None:
+        """Raise face_lost."""
+        least, ratio = config.landmarks.min_valid_ratio, value["valid_ratio"]
+        if ratio < least or ratio == 0:
+            message = f"the face is seen in {ratio:.0%} of the frames, landmarks.min_valid_ratio is {least:.0%}"
+            raise TalksetError("face_lost", message)
+
+
+class Fit(StageDefaults):
+    """Clip: head parameters from landmarks."""
+
+    name = "fit"
+    section = "fit"
+    needs = ("landmarks",)
+    models = ("head_model", "detector", "embedding")
+    decided_later = ("max_nme",)
+
+    def run(self, item: ClipItem, results: Mapping[str, Result], bench: Bench) -> Result:
+        """A `HeadTrack`; raises fit_failed."""
+        from reconstruct.fit import fit_clip
+
+        head = fit_clip(bench.models.head, bench.models.embedding, landmark_track(results), bench.config.fit)
+        packed = pack(head)
+        errors = head.nme[head.valid]
+        summary = {"nme_mean": float(np.mean(errors)), "nme_p95": float(np.percentile(errors, 95))}
+        return Result({"record": dict(packed.value), **summary}, packed.arrays)
+
+    def judge(self, item: ClipItem, value: Mapping[str, Any], config: Config) -> None:
+        """Raise poor_fit."""
+        nme, most = value["nme_mean"], config.fit.max_nme
+        if not nme <= most:
+            message = f"the mean landmark error is {nme:.2%} of the eye distance, fit.max_nme is {most:.2%}"
+            raise TalksetError("poor_fit", message)
+
+
+class Media(StageDefaults):
+    """Clip: its own video and sound."""
+
+    name = "media"
+    section = "media"
+    decided_later = ("enabled",)
+
+    def wanted(self, item: ClipItem, results: Mapping[str, Mapping[str, Any]], config: Config) -> bool:
+        """Unless switched off."""
+        return config.media.enabled
+
+    def run(self, item: ClipItem, results: Mapping[str, Result], bench: Bench) -> Result:
+        """An mp4 and, where there is sound, a mono wav at the sound's own rate."""
+        from annotate.audio import read_audio, write_wav
+        from reconstruct.video import cut_video
+
+        files = {".mp4": bench.scratch / "clip.mp4"}
+        cut_video(item.path, files[".mp4"], *item.span, crf=bench.config.media.crf)
+        if item.info.audio_rate is not None:
+            files[".wav"] = bench.scratch / "clip.wav"
+            samples = read_audio(item.path, *item.span, rate=item.info.audio_rate)
+            write_wav(files[".wav"], samples, item.info.audio_rate)
+        return Result({"suffixes": sorted(files)}, files=files)
+
+
+class Overlay(StageDefaults):
+    """Clip: mesh over video, for review."""
+
+    name = "overlay"
+    section = "overlay"
+    needs = ("landmarks", "fit")
+    models = ("head_model",)
+    decided_later = ("enabled",)
+
+    def run(self, item: ClipItem, results: Mapping[str, Result], bench: Bench) -> Result:
+        """An mp4."""
+        from reconstruct.overlay import render_overlay
+
+        target = bench.scratch / "overlay.mp4"
+        head, landmarks = head_track(results), landmark_track(results)
+        start_us = item.clip.span.start_us
+        render_overlay(item.path, start_us, head, landmarks, bench.models.head, target, bench.config.overlay)
+        return Result({"suffixes": [".mp4"]}, files={".mp4": target})
+
+
+SOURCE_STAGES = ("probe", "segment", "words")
+CLIP_STAGES = ("landmarks", "fit", "media")
+REVIEW_STAGES = ("landmarks", "fit", "overlay")
+"""What `overlay` needs is stored by then; only the overlay itself is made."""
+
+_STAGES: Mapping[str, Stage[Any]] = {
+    stage.name: stage for stage in (Probe(), Segment(), Words(), Landmarks(), Fit(), Media(), Overlay())
+}
+
+
+def stages_named(names: Sequence[str]) -> tuple[Stage[Any], ...]:
+    """The stages of those names, in that order."""
+    return tuple(_STAGES[name] for name in names)
+
+
+def video_info(value: Mapping[str, Any]) -> VideoInfo:
+    """What the probe stage found."""
+    return VideoInfo(**{**value, "fps": Fraction(*value["fps"])})
+
+
+def source_span(item: SourceItem, info: VideoInfo) -> tuple[int, int]:
+    """The asked span within the video, microseconds of the source clock."""
+    start, end = item.span
+    last = info.video_start_us + info.duration_us
+    return max(start or 0, info.video_start_us), min(last if end is None else end, last)
+
+
+def landmark_track(results: Mapping[str, Result]) -> LandmarkTrack:
+    """What the landmarks stage found."""
+    result = results["landmarks"]
+    return unpack(LandmarkTrack, Result(result.value["record"], result.arrays))
+
+
+def head_track(results: Mapping[str, Result]) -> HeadTrack:
+    """What the fit stage found."""
+    result = results["fit"]
+    return unpack(HeadTrack, Result(result.value["record"], result.arrays))

@@ -1,0 +1,84 @@
+"""What the models of a configuration are, without loading them: content hashes and versioned names for the keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from schemas.config import Config
+from schemas.errors import TalksetError, UsageError
+
+LIBRARIES: Final = ("anny", "av", "mediapipe", "numpy", "opencv-python", "pocketsphinx", "pyarrow", "scipy", "torch")
+LICENCES: Final = {"mediapipe": "Apache-2.0", "pocketsphinx": "BSD-2-Clause"}
+
+
+def model_digests(config: Config) -> dict[str, str]:
+    """Role -> content hash or versioned name, for the head model, finder, detector, embedding and aligner.
+
+    Builds the open head when it is not built yet. Raises UsageError for an unknown name, TalksetError corrupt_data or
+    missing_model for a model file that cannot be read.
+    """
+    from annotate.align import ALIGNERS, make_aligner
+    from reconstruct import embedding
+    from reconstruct.landmarks import BACKENDS, make_detector
+
+    if config.align.backend not in ALIGNERS:
+        make_aligner(config.align.backend)  # raises with a suggestion
+    if config.landmarks.backend not in BACKENDS:
+        make_detector(config.landmarks)  # the same
+    mediapipe = version("mediapipe")
+    return {
+        "head_model": _head_model_sha256(config.fit.head_model),
+        "finder": f"mediapipe-{mediapipe}",
+        "detector": f"{config.landmarks.backend}-{mediapipe}",
+        "embedding": f"v{embedding.VERSION}",
+        "aligner": f"{config.align.backend}-{version(config.align.backend)}",
+    }
+
+
+def describe_models(config: Config, digests: Mapping[str, str]) -> list[dict[str, str]]:
+    """Name, hash and licence of every model, for the data set's card."""
+    from reconstruct.models.registry import entries
+
+    licences = {entry.name: entry.licence for entry in entries()}
+    name = config.fit.head_model
+    described = [{"name": name, "sha256": digests["head_model"], "licence": licences.get(name, "")}]
+    for role in ("detector", "aligner"):
+        backend, _, number = digests[role].partition("-")
+        described.append({"name": f"{backend} {number}", "licence": LICENCES.get(backend, ""), "sha256": ""})
+    return described
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that the values depend on, and of talkset."""
+    found = {name: version(name) for name in LIBRARIES}
+    try:
+        found["talkset"] = version("talkset")
+    except PackageNotFoundError:
+        found["talkset"] = "source checkout"
+    return found
+
+
+def _head_model_sha256(name: str) -> str:
+    from reconstruct.models.registry import build_open_head, entries
+
+    entry = {entry.name: entry for entry in entries()}.get(name)
+    if entry is None:
+        known = ", ".join(entry.name for entry in entries())
+        raise UsageError(f"unknown head model fit.head_model={name!r}", f"Known: {known}")
+    path = entry.path if entry.built else build_open_head()
+    return _recorded_sha256(path)
+
+
+def _recorded_sha256(path: Path) -> str:
+    """The content hash that a model file carries; loading the model checks it."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return str(json.loads(str(stored["meta"]))["sha256"])
+    except (OSError, ValueError, KeyError) as error:
+        raise TalksetError("corrupt_data", f"the model file {path} is not readable ({error})", "Build it again") from error

@@ -1,0 +1,182 @@
+"""The store of results: one JSON file for each, with arrays and media beside it, under the key of what made it.
+
+Payloads are in place and durable before the JSON file appears, so a result is there whole or not at all. There is no
+pickle, no time stamp and no host name in it: the same result is the same bytes wherever it was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import TalksetError
+from schemas.files import HIDDEN_FOLDER, named_errors, sync_folder
+
+LOGGER = logging.getLogger(__name__)
+ARRAYS = ".npz"
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage made."""
+
+    value: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values."""
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Media by suffix (".mp4"): files in the scratch folder, moved into the store by `save`."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One line of `ResultStore.scan`."""
+
+    unit: str
+    stage: str
+    key: str
+
+
+class ResultStore:
+    """Results of one output folder, `<root>/.talkset/results/<stage>/<key[:2]>/<key>.*`; safe for many processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / HIDDEN_FOLDER / "results"
+        self.scratch_folder = root / HIDDEN_FOLDER / "tmp"
+
+    def path(self, stage: str, key: str, suffix: str = ".json") -> Path:
+        """Where a result or one of its payloads is, or would be."""
+        return self.folder / stage / key[:2] / f"{key}{suffix}"
+
+    def value(self, stage: str, key: str) -> dict[str, Any] | None:
+        """The JSON value of a result, or None where there is no whole one; a damaged one is removed with a warning."""
+        path = self.path(stage, key)
+        try:
+            stored = json.loads(path.read_bytes())
+            value, payloads = stored["value"], stored["payloads"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            LOGGER.warning("%s is damaged (%s) and will be made again", path, error)
+            self.forget(stage, key)
+            return None
+        if not all(self.path(stage, key, suffix).is_file() for suffix in payloads):
+            LOGGER.warning("%s has lost a payload and will be made again", path)
+            self.forget(stage, key)
+            return None
+        return dict(value)
+
+    def load(self, stage: str, key: str) -> Result:
+        """A whole result.
+
+        Raises TalksetError: missing_file when there is none, corrupt_data for arrays that cannot be read; the damaged
+        result is removed, so that the next run makes it again.
+        """
+        value = self.value(stage, key)
+        if value is None:
+            raise TalksetError("missing_file", f"no result at {self.path(stage, key)}", "Run the same command again")
+        arrays: dict[str, NDArray[Any]] = {}
+        path = self.path(stage, key, ARRAYS)
+        if path.is_file():
+            try:
+                with np.load(path, allow_pickle=False) as stored:
+                    arrays = {name: stored[name] for name in stored.files}
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                self.forget(stage, key)
+                message = f"the stored result {path} is damaged ({error}) and was removed"
+                raise TalksetError("corrupt_data", message, "Run the same command again to make it anew") from error
+        return Result(value, arrays)
+
+    def save(self, stage: str, key: str, unit: str, result: Result) -> None:
+        """Make a result durable; raises TalksetError disk_full or not_writable."""
+        target = self.path(stage, key)
+        with named_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            payloads = sorted(result.files)
+            for suffix in payloads:
+                _sync(result.files[suffix])
+                os.replace(result.files[suffix], self.path(stage, key, suffix))
+            if result.arrays:
+                payloads.append(ARRAYS)
+                self._write(self.path(stage, key, ARRAYS), _npz(result.arrays))
+            sync_folder(target.parent)
+            meta = {"unit": unit, "stage": stage, "key": key, "payloads": payloads, "value": dict(result.value)}
+            self._write(target, (json.dumps(meta, sort_keys=True, ensure_ascii=False) + "\n").encode())
+            sync_folder(target.parent)
+
+    def forget(self, stage: str, key: str) -> None:
+        """Remove a result; its payloads are overwritten when it is made again."""
+        self.path(stage, key).unlink(missing_ok=True)
+
+    def scan(self) -> Iterator[Stored]:
+        """Every result in the store, in a fixed order."""
+        for path in sorted(self.folder.glob("*/??/*.json")):
+            try:
+                stored = json.loads(path.read_bytes())
+                yield Stored(stored["unit"], stored["stage"], stored["key"])
+            except (ValueError, KeyError, TypeError) as error:
+                LOGGER.warning("%s is damaged (%s) and is left out", path, error)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A fresh folder on the store's own file system, gone afterwards."""
+        with named_errors(self.scratch_folder):
+            self.scratch_folder.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=self.scratch_folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def clear_scratch(self) -> None:
+        """Remove what a killed run left behind; only while no other run works on the folder."""
+        shutil.rmtree(self.scratch_folder, ignore_errors=True)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def pack(record: Any) -> Result:
+    """A flat dataclass of arrays and JSON scalars as a result."""
+    arrays = {name: value for name, value in vars(record).items() if isinstance(value, np.ndarray)}
+    return Result({name: value for name, value in vars(record).items() if name not in arrays}, arrays)
+
+
+def unpack(kind: type[Record], result: Result) -> Record:
+    """The dataclass that `pack` was given."""
+    return kind(**result.value, **result.arrays)
+
+
+def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: arrays[name] for name in sorted(arrays)})  # numpy dates its entries 1980-01-01
+    return buffer.getvalue()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+

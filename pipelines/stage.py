@@ -1,0 +1,214 @@
+"""What a stage is, and what it is given: items of work, models, and the results of earlier stages."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from pipelines.keys import clip_digest, result_key, section_digest
+from pipelines.results import Result
+from schemas.config import Config
+from schemas.types import Clip, Source, VideoInfo
+
+if TYPE_CHECKING:
+    from annotate.align.base import Aligner
+    from pipelines.tracks import FaceFinder
+    from reconstruct.embedding import Embedding
+    from reconstruct.landmarks.base import LandmarkDetector
+    from reconstruct.models.head_model import HeadModel
+
+
+@dataclass(frozen=True)
+class SourceItem:
+    """A source video whose content is known."""
+
+    unit: str
+    source: Source
+    path: Path
+    sha256: str
+
+    @property
+    def span(self) -> tuple[int | None, int | None]:
+        """The asked span, microseconds of the source clock."""
+        return self.source.start_us, self.source.end_us
+
+    @property
+    def identity(self) -> str:
+        """Digest of what the item is besides content and span: nothing."""
+        return ""
+
+    @property
+    def source_id(self) -> str:
+        """The id of the content in the data set."""
+        return self.sha256[:16]
+
+
+@dataclass(frozen=True)
+class ClipItem:
+    """A clip of a source video."""
+
+    clip: Clip
+    path: Path
+    sha256: str
+    info: VideoInfo
+
+    @property
+    def unit(self) -> str:
+        """The clip id."""
+        return self.clip.clip_id
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Microseconds of the source clock."""
+        return self.clip.span.start_us, self.clip.span.end_us
+
+    @property
+    def identity(self) -> str:
+        """Digest of the face track."""
+        return clip_digest(self.clip)
+
+
+ItemT = TypeVar("ItemT", SourceItem, ClipItem)
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a configuration; each is loaded on first use, once in a process."""
+
+    config: Config
+
+    @functools.cached_property
+    def head(self) -> HeadModel:
+        """The head model."""
+        from reconstruct.models.registry import load_model
+
+        return load_model(self.config.fit.head_model)
+
+    @functools.cached_property
+    def finder(self) -> FaceFinder:
+        """The face finder."""
+        from pipelines.tracks import FaceFinder
+
+        return FaceFinder(self.config.segment)
+
+    @functools.cached_property
+    def detector(self) -> LandmarkDetector:
+        """The landmark detector."""
+        from reconstruct.landmarks import make_detector
+
+        return make_detector(self.config.landmarks)
+
+    @functools.cached_property
+    def embedding(self) -> Embedding:
+        """The detector's landmarks on the head model."""
+        from reconstruct.landmarks.embed import embedding_for
+
+        return embedding_for(self.head, self.detector.name)
+
+    @functools.cached_property
+    def aligner(self) -> Aligner:
+        """The forced aligner."""
+        from annotate.align import make_aligner
+
+        return make_aligner(self.config.align.backend)
+
+
+@functools.lru_cache(maxsize=1)
+def loaded_models(config: Config) -> Models:
+    """The models of this process."""
+    return Models(config)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a stage may use while it runs."""
+
+    config: Config
+    models: Models
+    scratch: Path
+    """An empty folder for files; gone after the stage."""
+
+
+class Stage(Protocol[ItemT]):
+    """A named, versioned step: pure given its item, configuration section and models, so it may be run again.
+
+    A stage raises TalksetError where it cannot make its result. `judge` raises one where a result is there but not
+    good enough; the fields of the section that only `judge` reads are in `decided_later` and are no part of the key.
+    """
+
+    @property
+    def name(self) -> str:
+        """Also the folder of its results."""
+
+    @property
+    def version(self) -> int:
+        """Raised when the same input gives another result."""
+
+    @property
+    def section(self) -> str:
+        """Its section of the configuration; empty for none."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Stages whose results it reads."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Roles of the models it uses: head_model, detector, finder, aligner."""
+
+    @property
+    def decided_later(self) -> tuple[str, ...]:
+        """Fields of the section that only `judge` reads."""
+
+    def wanted(self, item: ItemT, results: Mapping[str, Mapping[str, Any]], config: Config) -> bool:
+        """Whether the stage applies to the item, given the JSON values of the earlier results."""
+
+    def inputs(self, item: ItemT) -> tuple[str, ...]:
+        """What it reads of the item besides content, span and identity."""
+
+    def run(self, item: ItemT, results: Mapping[str, Result], bench: Bench) -> Result:
+        """Make the result."""
+
+    def judge(self, item: ItemT, value: Mapping[str, Any], config: Config) -> None:
+        """Raise TalksetError where the JSON value of the result is not good enough."""
+
+
+class StageDefaults:
+    """What most stages have in common."""
+
+    version: int = 1
+    section: str = ""
+    needs: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    decided_later: tuple[str, ...] = ()
+
+    def wanted(self, item: Any, results: Mapping[str, Mapping[str, Any]], config: Config) -> bool:  # noqa: ARG002
+        """Always."""
+        return True
+
+    def inputs(self, item: Any) -> tuple[str, ...]:  # noqa: ARG002
+        """Nothing else."""
+        return ()
+
+    def judge(self, item: Any, value: Mapping[str, Any], config: Config) -> None:
+        """Any result is good enough."""
+
+
+def key_of(
+    stage: Stage[ItemT], item: ItemT, config: Config, models: Mapping[str, str], keys: Mapping[str, str]
+) -> str:
+    """Key of the result of a stage on an item; `models` maps roles to hashes or names, `keys` are the earlier keys."""
+    return result_key(
+        stage=stage.name,
+        version=stage.version,
+        source_sha256=item.sha256,
+        span=item.span,
+        section_digest=section_digest(config, stage.section, stage.decided_later),
+        models={role: models[role] for role in stage.models},
+        inputs=(item.identity, *stage.inputs(item)),
+        dependencies=[keys[name] for name in stage.needs],
+    )
+

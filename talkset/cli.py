@@ -1,0 +1,286 @@
+"""The `talkset` command: thin; everything heavy is imported by the command that needs it.
+
+What people read goes to stderr, what machines read (--json) to stdout. Exit status: 0 all good, 1 the run ended with
+failures beyond the error budget or could not go on, 2 the call itself is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from click.exceptions import Abort, ClickException
+from rich.console import Console
+from rich.markup import escape
+
+from schemas.errors import TalksetError, UsageError
+
+if TYPE_CHECKING:
+    from pipelines.report import RunReport
+    from schemas.config import Config
+
+MAX_SHOWN = 20
+"""Problems that a summary lists; --json has them all."""
+
+app = typer.Typer(
+    help="Turn talking videos into data sets of fitted 3D heads, aligned words and Parquet shards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="The head models of this installation.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+console = Console(stderr=True, highlight=False)
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file over the defaults.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", "-s", help="One value, as section.key=value.")]
+EngineOption = Annotated[str | None, typer.Option(help="ray, or local for this process alone.")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Parallel workers; one per core by default.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+DatasetArgument = Annotated[Path, typer.Argument(help="Folder of a data set.", exists=True, file_okay=False)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except UsageError as error:
+        return _complain(error, 2)
+    except TalksetError as error:
+        return _complain(error, 1)
+    except ClickException as error:
+        error.show()
+        return error.exit_code
+    except Abort:
+        console.print("stopped")
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+@app.command("run")
+def run_command(
+    manifest: Annotated[
+        Path | None, typer.Argument(help="Manifest (.csv, .jsonl, .parquet), a video, or a folder of videos.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the data set.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Render mesh over video.")] = True,
+    show_config: Annotated[bool, typer.Option("--show-config", help="Print the resolved configuration.")] = False,
+    json_: JsonOption = False,
+) -> int:
+    """Build a data set, or bring it up to date: only what changed is made again."""
+    overrides = list(set_ or [])
+    if not overlays:
+        overrides.append("overlay.enabled=false")
+    settings = _settings(config, overrides, engine, workers)
+    if show_config:
+        from schemas.config import dump_yaml
+
+        typer.echo(dump_yaml(settings), nl=False)
+        return 0
+    if manifest is None or out is None:
+        raise UsageError("run needs a manifest and --out", "Write `talkset run MANIFEST --out FOLDER`")
+    return _run(manifest, out, settings, json_)
+
+
+@app.command()
+def fit(
+    video: Annotated[Path, typer.Argument(help="One video.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    json_: JsonOption = False,
+) -> int:
+    """Fit the head in one video, with mesh over video: a data set of that video alone."""
+    overrides = [*(set_ or []), "overlay.enabled=true"]
+    return _run(video, out, _settings(config, overrides, engine, workers), json_)
+
+
+@app.command()
+def overlay(
+    dataset: DatasetArgument,
+    clip_ids: Annotated[list[str] | None, typer.Argument(help="Clips; all accepted ones by default.")] = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> int:
+    """Render mesh over video again, from the parameters in the data set."""
+    from pipelines.overlays import render_overlays
+    from schemas.config import load_config
+
+    settings = load_config(dataset / "config.yaml", set_ or ())
+    made = render_overlays(dataset, clip_ids or [], settings.overlay)
+    if json_:
+        _print_json([str(path) for path in made])
+    for path in made:
+        console.print(f"wrote {escape(str(path))}")
+    return 0
+
+
+@app.command()
+def verify(dataset: DatasetArgument, json_: JsonOption = False) -> int:
+    """Prove that a data set is complete, unchanged and consistent with itself."""
+    from schemas.verify import verify_dataset
+
+    problems = verify_dataset(dataset)
+    if json_:
+        _print_json([vars(problem) for problem in problems])
+    for problem in problems:
+        console.print(f"[red]{escape(problem.file)}[/]: {escape(problem.message)}")
+    if problems:
+        console.print(f"{len(problems)} problems in {escape(str(dataset))}: fetch the files again, or run again")
+        return 1
+    console.print(f"{escape(str(dataset))} is complete and unchanged")
+    return 0
+
+
+@app.command()
+def status(dataset: DatasetArgument, json_: JsonOption = False) -> int:
+    """What became of every source and clip, stage by stage."""
+    from pipelines.ledger import Ledger
+    from schemas.files import HIDDEN_FOLDER
+
+    if not (dataset / HIDDEN_FOLDER).is_dir():
+        message = f"{dataset} has no run state ({HIDDEN_FOLDER})"
+        raise UsageError(message, "Give the folder that `talkset run` wrote; a copy of the data set has none")
+    with Ledger(dataset) as ledger:
+        rows = ledger.summary()
+    names = ("stage", "state", "reason", "units", "seconds")
+    if json_:
+        _print_json([dict(zip(names, row, strict=True)) for row in rows])
+    _print_table(names, [(stage, state, reason or "", n, f"{s:.1f}") for stage, state, reason, n, s in rows])
+    return 0
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the demo.")] = Path("talkset-demo"),
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+) -> int:
+    """Make talkers with known truth and run everything on them."""
+    from talkset.demo import run_demo
+
+    return int(run_demo(out, engine, workers))
+
+
+@app.command()
+def doctor(json_: JsonOption = False) -> int:
+    """Is everything here that a run needs?"""
+    from pipelines.doctor import examine
+
+    findings = examine()
+    if json_:
+        _print_json([vars(finding) for finding in findings])
+    for finding in findings:
+        mark = "[green]ok[/]  " if finding.good else "[red]bad[/] "
+        console.print(f"{mark} {escape(finding.name)}: {escape(finding.text)}")
+    return 0 if all(finding.good for finding in findings) else 1
+
+
+@models_app.command("list")
+def list_models(json_: JsonOption = False) -> int:
+    """Every head model that is known here."""
+    from reconstruct.models.registry import entries
+
+    found = entries()
+    if json_:
+        _print_json([{**vars(entry), "path": str(entry.path)} for entry in found])
+    rows = [(entry.name, "yes" if entry.built else "no", entry.licence, str(entry.path)) for entry in found]
+    _print_table(("name", "built", "licence", "path"), rows)
+    return 0
+
+
+@models_app.command("build")
+def build_models(
+    force: Annotated[bool, typer.Option("--force", help="Build again what is there.")] = False,
+) -> int:
+    """Build the open head now (about 20 seconds) instead of at the first run."""
+    from reconstruct.models.registry import build_open_head
+
+    console.print(f"built {escape(str(build_open_head(force)))}")
+    return 0
+
+
+def _settings(
+    config: Path | None, overrides: Sequence[str], engine: str | None, workers: int | None
+) -> Config:
+    """The configuration; what is asked for by name wins over --set, which wins over the file."""
+    from schemas.config import load_config
+
+    asked = [f"run.engine={engine}"] if engine is not None else []
+    asked += [f"run.workers={workers}"] if workers is not None else []
+    return load_config(config, [*overrides, *asked])
+
+
+def _run(manifest: Path, out: Path, config: Config, json_: bool) -> int:
+    # BLAS reads these when it is loaded; more threads would fight the workers and change the last digits
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    from pipelines.run import run
+    from talkset.progress import bar
+
+    try:
+        with bar(console) as progress:
+            report = run(manifest, out, config, progress=progress)
+    except KeyboardInterrupt:
+        console.print("\nstopped; nothing that is done is lost. Go on with:")
+        console.print(f"  {shlex.join(['talkset', *sys.argv[1:]])}", markup=False, soft_wrap=True)
+        return 130
+    if json_:
+        _print_json(report.to_json())
+    _print_report(report)
+    return 0 if report.within(config.run.error_budget) else 1
+
+
+def _print_report(report: RunReport) -> None:
+    for problem in report.problems[:MAX_SHOWN]:
+        where = f"row {problem.row} " if problem.row else ""
+        who = f"{where}{problem.uri}" + (f" ({problem.clip_id})" if problem.clip_id else "")
+        console.print(f"[yellow]{problem.reason}[/] {escape(who)}: {escape(problem.message)}")
+    if len(report.problems) > MAX_SHOWN:
+        console.print(f"... and {len(report.problems) - MAX_SHOWN} more; see index.parquet or --json")
+    state = "wrote" if report.written else "nothing to do, unchanged:"
+    console.print(
+        f"{state} {escape(str(report.output))}: {report.accepted} clips accepted ({report.frames} frames),"
+        f" {report.rejected} rejected, {report.failed} failed; {report.sources_failed} of {report.sources}"
+        " sources gave no clip"
+    )
+    if report.frames_made:
+        overlays = f", overlays {report.overlay_seconds:.1f} s" if report.overlay_seconds > 0.05 else ""
+        console.print(f"{report.seconds:.1f} s, {report.frames_per_second:.1f} frames/s{overlays}")
+
+
+def _print_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(*names, box=None)
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console.print(table)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _complain(error: TalksetError, status: int) -> int:
+    console.print(f"[red]error[/] ({error.reason}): {escape(error.message)}", soft_wrap=True)
+    if error.remedy:
+        console.print(escape(error.remedy), soft_wrap=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
