@@ -1,4 +1,4 @@
-"""From what the stages found to the rows of the data set: one for each clip, rejected span, failed or repeated source."""
+"""From what the stages found to rows: one for each clip, rejected span, and failed or repeated source."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pipelines.report import Problem
 from pipelines.results import ResultStore
 from pipelines.session import SourceState
 from pipelines.stage import ClipItem
-from pipelines.work import Step
 from pipelines.words import cut_words
+from pipelines.work import Step
 from schemas.errors import REASONS
 from schemas.records import ClipRecord
 from schemas.types import Span, Transcription
@@ -57,9 +57,7 @@ class Draft:
         return ClipRecord(self.index, head_track(results), landmark_track(results), self.words)
 
 
-def drafts(
-    states: Sequence[SourceState], steps: Mapping[str, Sequence[Step]]
-) -> tuple[list[Draft], list[Problem]]:
+def drafts(states: Sequence[SourceState], steps: Mapping[str, Sequence[Step]]) -> tuple[list[Draft], list[Problem]]:
     """Rows sorted by clip id, and everything that went wrong; `steps` are those of the clips by clip id.
 
     Counts the accepted clips of each state on the way.
@@ -85,7 +83,7 @@ def build_digest(rows: Sequence[Draft], facts: Any) -> str:
 
 
 def split_of(speaker: str | None, source_sha256: str) -> str:
-    """train, val or test (90 : 5 : 5), the same for all clips of a speaker, or of a source where the speaker is unknown."""
+    """train, val or test (90 : 5 : 5): one for all clips of a speaker, or of a source where the speaker is unknown."""
     place = int.from_bytes(hashlib.sha256((speaker or source_sha256).encode()).digest()[:8], "big") % 100
     return next(name for name, bound in SPLITS if place < bound)
 

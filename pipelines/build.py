@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 
 from pipelines.results import Result, pack, unpack
-from pipelines.stage import Bench, ClipItem, SourceItem, Stage, StageDefaults
+from pipelines.stage import ClipItem, Job, SourceItem, Stage, View
 from pipelines.words import to_json
-from schemas.config import Config
 from schemas.errors import TalksetError
 from schemas.types import HeadTrack, LandmarkTrack, VideoInfo
 
 
-class Probe(StageDefaults):
-    """Source: what does its container say?"""
+class Probe(Stage[SourceItem]):
+    """Source: what its container says."""
 
     name = "probe"
 
-    def run(self, item: SourceItem, results: Mapping[str, Result], bench: Bench) -> Result:
+    def run(self, job: Job[SourceItem]) -> Result:
         """`VideoInfo` as JSON. Raises the errors of `reconstruct.video.probe`, and bad_value."""
         from reconstruct.video import probe
 
+        item = job.item
         info = probe(item.path)
         start, end = item.source.start_us, info.video_start_us + info.duration_us
         if start is not None and start >= end:
@@ -33,7 +33,7 @@ class Probe(StageDefaults):
         return Result({**vars(info), "fps": [info.fps.numerator, info.fps.denominator]})
 
 
-class Segment(StageDefaults):
+class Segment(Stage[SourceItem]):
     """Source: shots, the dominant face of each, and the clips that come of it."""
 
     name = "segment"
@@ -41,15 +41,15 @@ class Segment(StageDefaults):
     needs = ("probe",)
     models = ("finder",)
 
-    def run(self, item: SourceItem, results: Mapping[str, Result], bench: Bench) -> Result:
+    def run(self, job: Job[SourceItem]) -> Result:
         """Clips and rejected spans. Raises decode_error and truncated."""
         from pipelines.segment import segment_source
 
-        finder, config = bench.models.finder, bench.config.segment
+        item, finder, config = job.item, job.models.finder, job.config.segment
         return Result(segment_source(item.path, item.sha256, item.source_id, item.span, finder, config))
 
 
-class Words(StageDefaults):
+class Words(Stage[SourceItem]):
     """Source: words and phones of its transcript, over the whole span; each clip takes its own from them."""
 
     name = "words"
@@ -62,22 +62,23 @@ class Words(StageDefaults):
         """What is said, and in which language."""
         return (item.source.transcript or "", item.source.language or "")
 
-    def wanted(self, item: SourceItem, results: Mapping[str, Mapping[str, Any]], config: Config) -> bool:
+    def wanted(self, view: View[SourceItem]) -> bool:
         """Where there is a transcript, and a clip to take words from it."""
-        return config.align.enabled and bool(item.source.transcript) and bool(results["segment"]["clips"])
+        said = view.config.align.enabled and bool(view.item.source.transcript)
+        return said and bool(view.values["segment"]["clips"])
 
-    def run(self, item: SourceItem, results: Mapping[str, Result], bench: Bench) -> Result:
+    def run(self, job: Job[SourceItem]) -> Result:
         """Words and phones on the source clock, or the reason why there are none: that costs no clip."""
         from annotate.audio import read_audio
 
-        info = video_info(results["probe"].value)
+        item, info = job.item, video_info(job.results["probe"].value)
         start, end = source_span(item, info)
         language = item.source.language or "en"
         try:
             if language.lower().replace("_", "-").partition("-")[0] not in ("en", "eng", "english"):
-                message = f"the transcript is in {language!r}, the aligner {bench.config.align.backend} knows English"
+                message = f"the transcript is in {language!r}, the aligner {job.config.align.backend} knows English"
                 raise TalksetError("bad_transcript", message)
-            spoken = bench.models.aligner.align(read_audio(item.path, start, end), item.source.transcript or "")
+            spoken = job.models.aligner.align(read_audio(item.path, start, end), item.source.transcript or "")
         except TalksetError as error:
             if error.reason not in ("bad_transcript", "no_audio", "decode_error"):
                 raise
@@ -85,7 +86,7 @@ class Words(StageDefaults):
         return Result({**to_json(spoken, start), "reason": None, "message": None})
 
 
-class Landmarks(StageDefaults):
+class Landmarks(Stage[ClipItem]):
     """Clip: 2D landmarks of every frame."""
 
     name = "landmarks"
@@ -93,27 +94,28 @@ class Landmarks(StageDefaults):
     models = ("detector",)
     decided_later = ("min_valid_ratio",)
 
-    def run(self, item: ClipItem, results: Mapping[str, Result], bench: Bench) -> Result:
+    def run(self, job: Job[ClipItem]) -> Result:
         """A `LandmarkTrack`; raises decode_error."""
         from reconstruct.video import frames
 
+        item = job.item
         pictures = frames(item.path, *item.span)
-        track = bench.models.detector.detect(pictures, item.clip.track, item.info.width, item.info.height)
+        track = job.models.detector.detect(pictures, item.clip.track, item.info.width, item.info.height)
         if not len(track.valid):
             raise TalksetError("decode_error", f"no frame of {item.path} is inside {item.span} us", "Replace the file")
         packed = pack(track)
         summary = {"num_frames": len(track.valid), "valid_ratio": float(np.mean(track.valid))}
         return Result({"record": dict(packed.value), **summary}, packed.arrays)
 
-    def judge(self, item: ClipItem, value: Mapping[str, Any], config: Config) -> None:
+    def judge(self, view: View[ClipItem]) -> None:
         """Raise face_lost."""
-        least, ratio = config.landmarks.min_valid_ratio, value["valid_ratio"]
+        least, ratio = view.config.landmarks.min_valid_ratio, view.values[self.name]["valid_ratio"]
         if ratio < least or ratio == 0:
             message = f"the face is seen in {ratio:.0%} of the frames, landmarks.min_valid_ratio is {least:.0%}"
             raise TalksetError("face_lost", message)
 
 
-class Fit(StageDefaults):
+class Fit(Stage[ClipItem]):
     """Clip: head parameters from landmarks."""
 
     name = "fit"
@@ -122,50 +124,51 @@ class Fit(StageDefaults):
     models = ("head_model", "detector", "embedding")
     decided_later = ("max_nme",)
 
-    def run(self, item: ClipItem, results: Mapping[str, Result], bench: Bench) -> Result:
+    def run(self, job: Job[ClipItem]) -> Result:
         """A `HeadTrack`; raises fit_failed."""
         from reconstruct.fit import fit_clip
 
-        head = fit_clip(bench.models.head, bench.models.embedding, landmark_track(results), bench.config.fit)
+        head = fit_clip(job.models.head, job.models.embedding, landmark_track(job.results), job.config.fit)
         packed = pack(head)
         errors = head.nme[head.valid]
         summary = {"nme_mean": float(np.mean(errors)), "nme_p95": float(np.percentile(errors, 95))}
         return Result({"record": dict(packed.value), **summary}, packed.arrays)
 
-    def judge(self, item: ClipItem, value: Mapping[str, Any], config: Config) -> None:
+    def judge(self, view: View[ClipItem]) -> None:
         """Raise poor_fit."""
-        nme, most = value["nme_mean"], config.fit.max_nme
+        nme, most = view.values[self.name]["nme_mean"], view.config.fit.max_nme
         if not nme <= most:
             message = f"the mean landmark error is {nme:.2%} of the eye distance, fit.max_nme is {most:.2%}"
             raise TalksetError("poor_fit", message)
 
 
-class Media(StageDefaults):
+class Media(Stage[ClipItem]):
     """Clip: its own video and sound."""
 
     name = "media"
     section = "media"
     decided_later = ("enabled",)
 
-    def wanted(self, item: ClipItem, results: Mapping[str, Mapping[str, Any]], config: Config) -> bool:
+    def wanted(self, view: View[ClipItem]) -> bool:
         """Unless switched off."""
-        return config.media.enabled
+        return view.config.media.enabled
 
-    def run(self, item: ClipItem, results: Mapping[str, Result], bench: Bench) -> Result:
+    def run(self, job: Job[ClipItem]) -> Result:
         """An mp4 and, where there is sound, a mono wav at the sound's own rate."""
         from annotate.audio import read_audio, write_wav
         from reconstruct.video import cut_video
 
-        files = {".mp4": bench.scratch / "clip.mp4"}
-        cut_video(item.path, files[".mp4"], *item.span, crf=bench.config.media.crf)
+        item = job.item
+        files = {".mp4": job.scratch / "clip.mp4"}
+        cut_video(item.path, files[".mp4"], *item.span, crf=job.config.media.crf)
         if item.info.audio_rate is not None:
-            files[".wav"] = bench.scratch / "clip.wav"
+            files[".wav"] = job.scratch / "clip.wav"
             samples = read_audio(item.path, *item.span, rate=item.info.audio_rate)
             write_wav(files[".wav"], samples, item.info.audio_rate)
         return Result({"suffixes": sorted(files)}, files=files)
 
 
-class Overlay(StageDefaults):
+class Overlay(Stage[ClipItem]):
     """Clip: mesh over video, for review."""
 
     name = "overlay"
@@ -174,14 +177,14 @@ class Overlay(StageDefaults):
     models = ("head_model",)
     decided_later = ("enabled",)
 
-    def run(self, item: ClipItem, results: Mapping[str, Result], bench: Bench) -> Result:
+    def run(self, job: Job[ClipItem]) -> Result:
         """An mp4."""
         from reconstruct.overlay import render_overlay
 
-        target = bench.scratch / "overlay.mp4"
-        head, landmarks = head_track(results), landmark_track(results)
-        start_us = item.clip.span.start_us
-        render_overlay(item.path, start_us, head, landmarks, bench.models.head, target, bench.config.overlay)
+        target = job.scratch / "overlay.mp4"
+        head, landmarks = head_track(job.results), landmark_track(job.results)
+        start_us = job.item.clip.span.start_us
+        render_overlay(job.item.path, start_us, head, landmarks, job.models.head, target, job.config.overlay)
         return Result({"suffixes": [".mp4"]}, files={".mp4": target})
 
 

@@ -81,4 +81,6 @@ def _recorded_sha256(path: Path) -> str:
         with np.load(path, allow_pickle=False) as stored:
             return str(json.loads(str(stored["meta"]))["sha256"])
     except (OSError, ValueError, KeyError) as error:
-        raise TalksetError("corrupt_data", f"the model file {path} is not readable ({error})", "Build it again") from error
+        raise TalksetError(
+            "corrupt_data", f"the model file {path} is not readable ({error})", "Build it again"
+        ) from error

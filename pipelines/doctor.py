@@ -37,7 +37,9 @@ def examine() -> list[Finding]:
     ]
     found.append(_cache(cache_folder()))
     found.append(Finding("cores", True, f"{len(os.sched_getaffinity(0))}"))
-    found.append(Finding("gpu", True, torch.cuda.get_device_name() if torch.cuda.is_available() else "none; not needed"))
+    found.append(
+        Finding("gpu", True, torch.cuda.get_device_name() if torch.cuda.is_available() else "none; not needed")
+    )
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     found.append(Finding("free space here", free > 1, f"{free:.1f} GiB"))
     return found

@@ -1,4 +1,4 @@
-"""The output folder: is it ours, can it be written, does nobody else write it, and what did the last build leave?"""
+"""The output folder: ours, writable, used by one run at a time; and what the last build left in it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class BuildNote:
         """Whether the data set was built from the same, and its tables are as they were written."""
         try:
             note: dict[str, Any] = json.loads(self._path.read_bytes())
-            return note["digest"] == digest and note["files"] == self._stamps(note["files"])
+            return bool(note["digest"] == digest and note["files"] == self._stamps(note["files"]))
         except (OSError, ValueError, KeyError, TypeError):
             return False
 

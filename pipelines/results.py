@@ -178,5 +178,3 @@ def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 def _sync(path: Path) -> None:
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
-
-

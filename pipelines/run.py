@@ -62,9 +62,7 @@ def run(
         store = ResultStore(output)
         store.clear_scratch()
         with Ledger(output) as ledger, engine:
-            session = Session(
-                output, config, digests, ledger, store, engine, report, progress or NoProgress()
-            )
+            session = Session(output, config, digests, ledger, store, engine, report, progress or NoProgress())
             states = session.take_sources(sources, base)
             clips = _distinct([clip for state in states for clip in state.clips])
             steps = session.take_clips(clips, "clips", CLIP_STAGES)
@@ -249,5 +247,3 @@ def _close(session: Session, states: Sequence[SourceState]) -> None:
     session.ledger.record(repeated)
     session.used.update((entry.unit, entry.stage, entry.key) for entry in repeated)
     session.ledger.keep(session.used)
-
-

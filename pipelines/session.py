@@ -16,7 +16,17 @@ from pipelines.report import NoProgress, Progress, RunReport
 from pipelines.results import ResultStore
 from pipelines.segment import clip_from_json
 from pipelines.stage import ClipItem
-from pipelines.work import OPEN, ClipTask, SourceOutcome, SourceRow, SourceTask, Step, advance, check_sha256, failed_step
+from pipelines.work import (
+    OPEN,
+    ClipTask,
+    SourceOutcome,
+    SourceRow,
+    SourceTask,
+    Step,
+    advance,
+    check_sha256,
+    failed_step,
+)
 from schemas.config import Config
 from schemas.errors import TalksetError
 from schemas.files import HIDDEN_FOLDER, write_atomic
@@ -251,7 +261,15 @@ def _worth_a_try(entry: Entry) -> bool:
 def _crashed(planned: Sequence[Step], crash: Crash) -> tuple[Step, ...]:
     """The steps of an item whose worker died at the first open one."""
     last = planned[-1]
-    step = Step(last.stage, last.key, FAILED, {}, "internal", crash.message, crash.traceback, fresh=True, attempts=crash.attempts)
+    step = Step(
+        last.stage,
+        last.key,
+        FAILED,
+        {},
+        "internal",
+        crash.message,
+        crash.traceback,
+        fresh=True,
+        attempts=crash.attempts,
+    )
     return (*planned[:-1], step)
-
-

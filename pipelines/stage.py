@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipelines.keys import clip_digest, result_key, section_digest
 from pipelines.results import Result
@@ -123,83 +123,66 @@ def loaded_models(config: Config) -> Models:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What a stage may use while it runs."""
+class View(Generic[ItemT]):
+    """What a stage sees of an item: cheap, nothing is loaded."""
 
+    item: ItemT
     config: Config
+    values: Mapping[str, Mapping[str, Any]]
+    """JSON values of the results so far, by stage."""
+
+
+@dataclass(frozen=True)
+class Job(View[ItemT]):
+    """What a stage is given to run."""
+
+    results: Mapping[str, Result]
+    """Whole results of the stages that it needs."""
     models: Models
     scratch: Path
     """An empty folder for files; gone after the stage."""
 
 
-class Stage(Protocol[ItemT]):
+class Stage(Generic[ItemT]):
     """A named, versioned step: pure given its item, configuration section and models, so it may be run again.
 
     A stage raises TalksetError where it cannot make its result. `judge` raises one where a result is there but not
-    good enough; the fields of the section that only `judge` reads are in `decided_later` and are no part of the key.
+    good enough; the fields of the section that only `wanted` and `judge` read are in `decided_later` and are no part
+    of the key.
     """
 
-    @property
-    def name(self) -> str:
-        """Also the folder of its results."""
+    name: str
+    """Also the folder of its results."""
+    version: int = 1
+    """Raised when the same input gives another result."""
+    section: str = ""
+    """Its section of the configuration; empty for none."""
+    needs: tuple[str, ...] = ()
+    """Stages whose results it reads."""
+    models: tuple[str, ...] = ()
+    """Roles of the models it uses: finder, detector, head_model, embedding, aligner."""
+    decided_later: tuple[str, ...] = ()
+    """Fields of the section that cannot change the result."""
 
-    @property
-    def version(self) -> int:
-        """Raised when the same input gives another result."""
-
-    @property
-    def section(self) -> str:
-        """Its section of the configuration; empty for none."""
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Stages whose results it reads."""
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Roles of the models it uses: head_model, detector, finder, aligner."""
-
-    @property
-    def decided_later(self) -> tuple[str, ...]:
-        """Fields of the section that only `judge` reads."""
-
-    def wanted(self, item: ItemT, results: Mapping[str, Mapping[str, Any]], config: Config) -> bool:
-        """Whether the stage applies to the item, given the JSON values of the earlier results."""
+    def wanted(self, view: View[ItemT]) -> bool:
+        """Whether the stage applies to the item, given the results so far."""
+        del view
+        return True
 
     def inputs(self, item: ItemT) -> tuple[str, ...]:
         """What it reads of the item besides content, span and identity."""
-
-    def run(self, item: ItemT, results: Mapping[str, Result], bench: Bench) -> Result:
-        """Make the result."""
-
-    def judge(self, item: ItemT, value: Mapping[str, Any], config: Config) -> None:
-        """Raise TalksetError where the JSON value of the result is not good enough."""
-
-
-class StageDefaults:
-    """What most stages have in common."""
-
-    version: int = 1
-    section: str = ""
-    needs: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    decided_later: tuple[str, ...] = ()
-
-    def wanted(self, item: Any, results: Mapping[str, Mapping[str, Any]], config: Config) -> bool:  # noqa: ARG002
-        """Always."""
-        return True
-
-    def inputs(self, item: Any) -> tuple[str, ...]:  # noqa: ARG002
-        """Nothing else."""
+        del item
         return ()
 
-    def judge(self, item: Any, value: Mapping[str, Any], config: Config) -> None:
-        """Any result is good enough."""
+    def run(self, job: Job[ItemT]) -> Result:
+        """Make the result."""
+        raise NotImplementedError
+
+    def judge(self, view: View[ItemT]) -> None:
+        """Raise TalksetError where the result, `view.values[self.name]`, is not good enough."""
 
 
-def key_of(
-    stage: Stage[ItemT], item: ItemT, config: Config, models: Mapping[str, str], keys: Mapping[str, str]
-) -> str:
+def key_of(stage: Stage[ItemT], item: ItemT, config: Config, models: Mapping[str, str], keys: Mapping[str, str]) -> str:
     """Key of the result of a stage on an item; `models` maps roles to hashes or names, `keys` are the earlier keys."""
     return result_key(
         stage=stage.name,
@@ -211,4 +194,3 @@ def key_of(
         inputs=(item.identity, *stage.inputs(item)),
         dependencies=[keys[name] for name in stage.needs],
     )
-

@@ -5,6 +5,7 @@ The same function plans (without models: nothing is run) and works (with them), 
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 from pipelines.build import stages_named
 from pipelines.ledger import DONE, FAILED, REJECTED
 from pipelines.results import Result, ResultStore
-from pipelines.stage import Bench, ClipItem, ItemT, Models, SourceItem, Stage, key_of, loaded_models
+from pipelines.stage import ClipItem, ItemT, Job, Models, SourceItem, Stage, View, key_of, loaded_models
 from schemas.config import Config
 from schemas.errors import TalksetError
 from schemas.files import sha256_file
@@ -135,65 +136,50 @@ def advance(
     Without `models` nothing is run, and the first stage without a stored result is the last step, with the state open.
     """
     steps: list[Step] = []
-    values: dict[str, Mapping[str, Any]] = {}
+    view = View(item, config, {})
     keys: dict[str, str] = {}
     for stage in stages:
-        if not stage.wanted(item, values, config):
+        if not stage.wanted(view):
             continue
-        key = key_of(stage, item, config, digests, keys)
-        step = _reuse(stage, item, key, config, store)
-        if step.state == OPEN and models is not None:
-            step = _make(stage, item, key, keys, config, store, models)
+        keys[stage.name] = key = key_of(stage, item, config, digests, keys)
+        value = store.value(stage.name, key)
+        if value is not None:
+            step = _judged(stage, view, Step(stage.name, key, DONE, value))
+        elif models is None:
+            step = Step(stage.name, key, OPEN)
+        else:
+            step = _make(stage, view, keys, store, models)
         steps.append(step)
         if step.state != DONE:
             break
-        values[stage.name], keys[stage.name] = step.value, key
+        view = View(item, config, {**view.values, stage.name: step.value})
     return steps
 
 
-def _reuse(stage: Stage[ItemT], item: ItemT, key: str, config: Config, store: ResultStore) -> Step:
-    value = store.value(stage.name, key)
-    if value is None:
-        return Step(stage.name, key, OPEN)
-    return _judged(stage, item, key, value, config)
-
-
-def _judged(
-    stage: Stage[ItemT],
-    item: ItemT,
-    key: str,
-    value: Mapping[str, Any],
-    config: Config,
-    seconds: float = 0.0,
-    fresh: bool = False,
-) -> Step:
+def _judged(stage: Stage[ItemT], view: View[ItemT], step: Step) -> Step:
+    """A done step, or the same one rejected."""
     try:
-        stage.judge(item, value, config)
+        stage.judge(View(view.item, view.config, {**view.values, stage.name: step.value}))
     except TalksetError as error:
-        return Step(stage.name, key, REJECTED, value, error.reason, str(error), "", seconds, fresh)
-    return Step(stage.name, key, DONE, value, seconds=seconds, fresh=fresh)
+        return dataclasses.replace(step, state=REJECTED, reason=error.reason, message=str(error))
+    return step
 
 
-def _make(
-    stage: Stage[ItemT],
-    item: ItemT,
-    key: str,
-    keys: Mapping[str, str],
-    config: Config,
-    store: ResultStore,
-    models: Models,
-) -> Step:
+def _make(stage: Stage[ItemT], view: View[ItemT], keys: Mapping[str, str], store: ResultStore, models: Models) -> Step:
     """Run a stage and store its result; every error becomes a failed step."""
+    key, item = keys[stage.name], view.item
     started = time.perf_counter()
     try:
         results: dict[str, Result] = {name: store.load(name, keys[name]) for name in stage.needs}
         with store.scratch() as scratch:
-            store.save(stage.name, key, item.unit, stage.run(item, results, Bench(config, models, scratch)))
+            result = stage.run(Job(item, view.config, view.values, results, models, scratch))
+            store.save(stage.name, key, item.unit, result)
         value = store.load(stage.name, key).value
     except TalksetError as error:
         reason, message, trace = error.reason, str(error), ""
     except Exception as error:
         reason, message, trace = "internal", f"{type(error).__name__}: {error}", traceback.format_exc()
     else:
-        return _judged(stage, item, key, value, config, time.perf_counter() - started, fresh=True)
+        done = Step(stage.name, key, DONE, value, seconds=time.perf_counter() - started, fresh=True)
+        return _judged(stage, view, done)
     return Step(stage.name, key, FAILED, {}, reason, message, trace, time.perf_counter() - started, fresh=True)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -100,11 +100,8 @@ def make_talker(talker: Talker, folder_videos: Path, folder_truth: Path, model: 
     )
     save_truth(truth, model, talker, files.track, files.labels)
 
-    def frames() -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        for pts_us, picture in zip(truth.pts_us.tolist(), render(model, talker, truth.track), strict=True):
-            yield pts_us, picture
-
-    write_video(files.video, frames(), talker.fps, (utterance.samples, utterance.rate))
+    frames = zip(truth.pts_us.tolist(), render(model, talker, truth.track), strict=True)
+    write_video(files.video, frames, talker.fps, (utterance.samples, utterance.rate))
     return files
 
 

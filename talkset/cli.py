@@ -117,6 +117,7 @@ def overlay(
 ) -> int:
     """Render mesh over video again, from the parameters in the data set."""
     from pipelines.overlays import render_overlays
+
     from schemas.config import load_config
 
     settings = load_config(dataset / "config.yaml", set_ or ())
@@ -177,7 +178,7 @@ def demo(
 
 @app.command()
 def doctor(json_: JsonOption = False) -> int:
-    """Is everything here that a run needs?"""
+    """Look for everything that a run needs."""
     from pipelines.doctor import examine
 
     findings = examine()
@@ -213,9 +214,7 @@ def build_models(
     return 0
 
 
-def _settings(
-    config: Path | None, overrides: Sequence[str], engine: str | None, workers: int | None
-) -> Config:
+def _settings(config: Path | None, overrides: Sequence[str], engine: str | None, workers: int | None) -> Config:
     """The configuration; what is asked for by name wins over --set, which wins over the file."""
     from schemas.config import load_config
 

@@ -100,19 +100,20 @@ class RayEngine:
                     logging_level=logging.ERROR,
                 )
             except (ConnectionError, ValueError) as error:
-                raise UsageError(f"no Ray at run.address={self._address!r} ({error})", "Start it, or leave it out")
+                raise UsageError(
+                    f"no Ray at run.address={self._address!r} ({error})", "Start it, or leave it out"
+                ) from error
             self._started_here = True
         count = self._workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         while len(self._actors) < count:
-            self._actors.append(_Host.remote())
+            self._actors.append(_new_host())
 
     def _replace(self, dead: Any) -> Any:
-        fresh = _Host.remote()
+        fresh = _new_host()
         self._actors[self._actors.index(dead)] = fresh
         return fresh
 
 
-@ray.remote(num_cpus=1, max_restarts=0)
 class _Host:
     """A worker process."""
 
@@ -127,3 +128,7 @@ class _Host:
             return task(item)
         except Exception as error:
             return Crash(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def _new_host() -> Any:
+    return ray.remote(num_cpus=1, max_restarts=0)(_Host).remote()

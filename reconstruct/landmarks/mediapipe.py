@@ -21,6 +21,8 @@ UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+VERSION: Final = 2
+"""Of the cropping around the model: raise it when results change, for embeddings are cached by the detector's name."""
 CROP_PX: Final = 256
 """Side of the crop that the mesh model sees. Its own input is 192 px; 192 to 384 px here give the same jitter (0.7 % of
 the interocular distance on GRID) and the same error under shift and scale (0.1 to 0.3 %)."""
@@ -41,7 +43,9 @@ class MediapipeDetector:
         self._config = config
         self._video: Any = None
         self._still: Any = None
-        self.name = f"mediapipe-face-mesh-{importlib.metadata.version('mediapipe')}"
+        self._close_up: Any = None
+        self._talked = False
+        self.name = f"mediapipe-face-mesh-{importlib.metadata.version('mediapipe')}+{VERSION}"
 
     def __enter__(self) -> MediapipeDetector:
         return self
@@ -53,10 +57,10 @@ class MediapipeDetector:
 
     def close(self) -> None:
         """Free the graphs."""
-        for mesh in (self._video, self._still):
+        for mesh in (self._video, self._still, self._close_up):
             if mesh is not None:
                 mesh.close()
-        self._video = self._still = None
+        self._video = self._still = self._close_up = None
 
     def detect(self, frames: Iterable[tuple[int, UInt8]], track: FaceTrack, width: int, height: int) -> LandmarkTrack:
         """Points of the tracked face in every frame of one clip; see `LandmarkDetector.detect`.
@@ -69,6 +73,7 @@ class MediapipeDetector:
             raise UsageError("the face track of the clip is empty", "Pass at least one box")
         boxes = _Boxes(track)
         mesh = self._fresh_video()
+        following = False
         pts: list[int] = []
         points: list[Float32] = []
         for pts_us, rgb in frames:
@@ -77,7 +82,8 @@ class MediapipeDetector:
                     f"a frame is {rgb.shape[1]}x{rgb.shape[0]}, not {width}x{height}", "Pass its true size"
                 )
             centre, size = boxes.at(pts_us)
-            found = _find(mesh, rgb, centre, size * self._config.crop_scale)
+            found = self._find(mesh, rgb, centre, size * self._config.crop_scale, settle=not following)
+            following = found is not None
             pts.append(pts_us)
             if found is None or not _is_the_face(found, centre, size, width, height):
                 found = np.full((NUM_POINTS, 2), np.nan, np.float32)
@@ -96,13 +102,40 @@ class MediapipeDetector:
     def detect_image(self, rgb: UInt8) -> Float32 | None:
         """Points (478, 2) of the most prominent face of one picture in its pixels, or None; see `LandmarkDetector`."""
         if self._still is None:
-            self._still = self._mesh(static=True)
+            self._still, self._close_up = self._mesh(static=True), self._mesh(static=False)
         side = max(rgb.shape[:2])
-        # The graph projects the points of a tilted face exactly only from a square picture.
         square = np.zeros((side, side, 3), np.uint8)
         square[: rgb.shape[0], : rgb.shape[1]] = rgb
-        found = self._still.process(square).multi_face_landmarks
-        return None if not found else _as_array(found[0]) * np.float32(side)
+        rough = self._process(self._still, square)
+        if rough is None:
+            return None
+        low, high = rough.min(axis=0) * side, rough.max(axis=0) * side
+        self._close_up.process(BLANK)  # forgets the last picture
+        size = float(np.max(high - low)) * self._config.crop_scale
+        return self._find(self._close_up, rgb, np.asarray((low + high) / 2, np.float64), size, settle=True)
+
+    def _find(self, mesh: Any, rgb: UInt8, centre: Float64, side: float, settle: bool) -> Float32 | None:
+        """Run the mesh on a square around a centre; points in source pixels.
+
+        Where the mesh has no earlier points to go by it starts from a face detection, which frames the face less well:
+        `settle` runs it once more, from its own points.
+        """
+        corner = centre - side / 2
+        crop = _crop(rgb, corner, side)
+        points = self._process(mesh, crop)
+        if settle and points is not None:
+            points = self._process(mesh, crop)
+        return None if points is None else np.asarray(points * side + corner, np.float32)
+
+    def _process(self, mesh: Any, square: UInt8) -> Float32 | None:
+        """Points (478, 2) in 0..1 of a square picture."""
+        if self._talked:
+            found = mesh.process(square).multi_face_landmarks
+        else:  # with the first face a warning comes that does not concern square pictures
+            with quiet.quiet():
+                found = mesh.process(square).multi_face_landmarks
+            self._talked = bool(found)
+        return _as_array(found[0]) if found else None
 
     def _fresh_video(self) -> Any:
         """A graph without memory of another clip."""
@@ -145,14 +178,6 @@ class _Boxes:
         """Centre (2,) and size in source pixels; constant before the first and after the last sample."""
         x, y, size = (float(np.interp(pts_us, self.times, column)) for column in self.values.T)
         return np.array([x, y]), size
-
-
-def _find(mesh: Any, rgb: UInt8, centre: Float64, side: float) -> Float32 | None:
-    """Run the mesh on a square around a centre; points in source pixels."""
-    corner = centre - side / 2
-    crop = _crop(rgb, corner, side)
-    found = mesh.process(crop).multi_face_landmarks
-    return None if not found else np.asarray(_as_array(found[0]) * side + corner, np.float32)
 
 
 def _crop(rgb: UInt8, corner: Float64, side: float) -> UInt8:
