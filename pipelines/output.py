@@ -57,13 +57,18 @@ def locked_output(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def place_files(folder: Path, wanted: Mapping[str, Path]) -> bool:
-    """Make a folder hold exactly the wanted files (name -> stored file); returns whether anything changed.
+def files_differ(folder: Path, wanted: Mapping[str, Path]) -> bool:
+    """Whether a folder holds something else than the wanted files (name -> stored file)."""
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return present != set(wanted) or not all(_same(folder / name, stored) for name, stored in wanted.items())
+
+
+def place_files(folder: Path, wanted: Mapping[str, Path]) -> None:
+    """Make a folder hold exactly the wanted files (name -> stored file).
 
     Files are linked to the stored ones where the file system can, else copied. Raises TalksetError disk_full or
     not_writable.
     """
-    changed = False
     with named_errors(folder):
         if wanted:
             folder.mkdir(exist_ok=True)
@@ -72,17 +77,14 @@ def place_files(folder: Path, wanted: Mapping[str, Path]) -> bool:
             for path in sorted(folder.iterdir()):
                 if path.name not in wanted:
                     path.unlink()
-                    changed = True
         for name, stored in sorted(wanted.items()):
             target = folder / name
             if not _same(target, stored):
                 _link_or_copy(stored, target)
-                changed = True
         if folder.is_dir():
             sync_folder(folder)
             if not wanted:
                 folder.rmdir()
-    return changed
 
 
 def _same(target: Path, stored: Path) -> bool:
@@ -121,6 +123,14 @@ class BuildNote:
             return bool(note["digest"] == digest and note["files"] == self._stamps(note["files"]))
         except (OSError, ValueError, KeyError, TypeError):
             return False
+
+    def digest(self) -> str | None:
+        """The digest of the last finished build whose tables are untouched, or None."""
+        try:
+            digest = str(json.loads(self._path.read_bytes())["digest"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return digest if self.is_current(digest) else None
 
     def clear(self) -> None:
         """Forget the build, before anything of it is touched."""

@@ -12,11 +12,12 @@ import yaml
 
 from pipelines.assemble import Draft, build_digest, drafts
 from pipelines.build import CLIP_STAGES, REVIEW_STAGES
+from pipelines.checks import check_config
 from pipelines.digests import describe_models, library_versions, model_digests
 from pipelines.engine import make_engine
 from pipelines.keys import output_digest
 from pipelines.ledger import DONE, REJECTED, Entry, Ledger
-from pipelines.output import BuildNote, locked_output, place_files
+from pipelines.output import BuildNote, files_differ, locked_output, place_files
 from pipelines.report import NoProgress, Problem, Progress, RunReport
 from pipelines.results import ResultStore
 from pipelines.session import Session, SourceState
@@ -24,7 +25,7 @@ from pipelines.stage import ClipItem
 from pipelines.work import Step
 from schemas.config import Config
 from schemas.errors import UsageError
-from schemas.files import refresh_manifest
+from schemas.files import MANIFEST_NAME, refresh_manifest
 from schemas.manifest import read_manifest
 from schemas.shards import DatasetWriter
 from schemas.tables import SCHEMA_VERSION
@@ -33,6 +34,8 @@ from schemas.types import Source
 VIDEO_SUFFIXES: Final = frozenset(
     {".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
+MEDIA: Final = {"media": "media", "overlays": "overlay"}
+"""Folder of the data set -> stage whose files it holds."""
 MANIFEST_SUFFIXES: Final = frozenset({".csv", ".jsonl", ".parquet"})
 
 
@@ -53,6 +56,7 @@ def run(
     Raises UsageError for a manifest or configuration that cannot be used, TalksetError disk_full, not_writable,
     missing_model or corrupt_data: the folder then holds the previous data set, and the same run can be started again.
     """
+    check_config(config)
     sources, base = _sources(manifest, base)
     engine = make_engine(config.run)
     report = RunReport(output, sources=len(sources))
@@ -88,12 +92,11 @@ def read_sources(path: Path) -> tuple[list[Source], Path]:
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
         if not found:
             raise UsageError(f"the folder {path} holds no video", f"Known endings: {', '.join(sorted(VIDEO_SUFFIXES))}")
-        uris = [p.relative_to(path).as_posix() for p in found]
-        return [Source(uri, row) for row, uri in enumerate(uris, start=1)], path
+        return [Source(_uri(p, path), row) for row, p in enumerate(found, start=1)], path
     if path.suffix.lower() in MANIFEST_SUFFIXES:
         return read_manifest(path), path.parent
     if path.suffix.lower() in VIDEO_SUFFIXES or path.is_file():
-        return [Source(path.name, 1)], path.parent
+        return [Source(_uri(path, path.parent), 1)], path.parent
     raise UsageError(f"{path} is no manifest, video or folder", "Give a .csv, .jsonl or .parquet manifest, or a video")
 
 
@@ -111,6 +114,12 @@ def _sources(manifest: Path | Sequence[Source], base: Path | None) -> tuple[list
     if not manifest:
         raise UsageError("there are no sources", "Give at least one video")
     return list(manifest), base or Path.cwd()
+
+
+def _uri(path: Path, base: Path) -> str:
+    """Relative to the base where that is text, else file:// with the bytes of the name."""
+    name = path.relative_to(base).as_posix()
+    return name if name.isprintable() and "://" not in name else path.resolve().as_uri()
 
 
 def _distinct(clips: Sequence[ClipItem]) -> list[ClipItem]:
@@ -132,27 +141,31 @@ def _facts(config: Config, digests: Mapping[str, str]) -> dict[str, Any]:
 
 def _write(session: Session, rows: Sequence[Draft], note: BuildNote, digest: str) -> None:
     """Put media in place and write the tables, unless all is as the last build left it."""
-    root, report = session.root, session.report
     current = note.is_current(digest)
-    if not current:
-        note.clear()
-    moved = [
-        folder
-        for folder, stage in (("media", "media"), ("overlays", "overlay"))
-        if place_files(root / folder, _files(session, rows, stage))
-    ]
-    if not current:
+    media = {folder: _files(session, rows, stage) for folder, stage in MEDIA.items()}
+    moved = [folder for folder, wanted in media.items() if files_differ(session.root / folder, wanted)]
+    if current and not moved:
+        return
+    note.clear()
+    if current:
+        _place(session.root, media)
+        refresh_manifest(session.root, moved)
+    else:
         session.progress.begin("write", len(rows))
         with _writer(session) as writer:
             for row in rows:
                 _add(writer, row, session)
                 session.progress.step()
+            (session.root / MANIFEST_NAME).unlink(missing_ok=True)  # what comes now is seen as unfinished
+            _place(session.root, media)
             writer.finish()
-        report.written = True
-    elif moved:
-        refresh_manifest(root, moved)
-    if not current or moved:
-        note.write(digest)
+        session.report.written = True
+    note.write(digest)
+
+
+def _place(root: Path, media: Mapping[str, Mapping[str, Path]]) -> None:
+    for folder, wanted in media.items():
+        place_files(root / folder, wanted)
 
 
 def _writer(session: Session) -> DatasetWriter:
@@ -215,7 +228,10 @@ def _overlay(session: Session, rows: Sequence[Draft], note: BuildNote, digest: s
         if last.state != DONE:
             problem = Problem(uri, 0, clip_id, last.stage, last.reason or "internal", last.message or "")
             session.report.problems.append(problem)
-    if place_files(session.root / "overlays", _files(session, rows, "overlay")):
+    wanted = _files(session, rows, "overlay")
+    if files_differ(session.root / "overlays", wanted):
+        note.clear()
+        place_files(session.root / "overlays", wanted)
         refresh_manifest(session.root, ["overlays"])
         note.write(digest)
 

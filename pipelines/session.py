@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,7 +137,7 @@ class Session:
         states: list[SourceState] = []
         seen: dict[tuple[str, int | None, int | None], int] = {}
         asked: dict[tuple[Path, int | None, int | None], SourceState] = {}
-        for source in sources:
+        for source in map(_storable, sources):
             name = source.uri, source.start_us, source.end_us
             occurrence = seen.get(name, 0)
             seen[name] = occurrence + 1
@@ -235,10 +236,21 @@ class Session:
                 state.duplicate_of = state.duplicate_of.duplicate_of
 
 
+def _storable(source: Source) -> Source:
+    """The source with text that UTF-8 can hold; JSON may carry halves of surrogate pairs."""
+
+    def clean(text: str) -> str:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+    texts: dict[str, Any] = {name: clean(value) for name, value in vars(source).items() if isinstance(value, str)}
+    labels = {clean(name): clean(value) for name, value in source.labels.items()}
+    return dataclasses.replace(source, **texts, labels=labels)
+
+
 def _readable(state: SourceState, row: SourceRow) -> SourceRow | None:
-    """The row, unless its file is empty or no file: nothing a worker should look at."""
-    if row.path.is_dir():
-        state.steps = (failed_step("unreadable_file", f"{row.path} is a folder. Give the path of a video file"),)
+    """The row, unless its file is empty or no plain file: nothing a worker should look at."""
+    if not row.path.is_file():  # a folder, or a pipe that would never end
+        state.steps = (failed_step("unreadable_file", f"{row.path} is no file. Give the path of a video file"),)
         return None
     if row.size == 0:
         state.steps = (failed_step("empty_file", f"{row.path} has zero bytes. Fetch the file again"),)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from reconstruct.landmarks import quiet
+from reconstruct import quiet
 from schemas.config import SegmentConfig
 from schemas.errors import UsageError
 from schemas.types import Clip, FaceBox, FaceTrack, Rejection, Span

@@ -18,8 +18,8 @@ def project(points: Tensor, focal_px: Tensor | float, principal_point: Tensor) -
 
 
 def default_focal(width: int, height: int) -> float:
-    """Focal length in pixels of an ordinary camera: 50 degrees across the longer side."""
-    return float(max(width, height) / (2 * np.tan(np.radians(25.0))))
+    """Focal length in pixels of an ordinary camera: 40 degrees across the longer side."""
+    return float(max(width, height) / (2 * np.tan(np.radians(20.0))))
 
 
 def image_centre(width: int, height: int) -> NDArray[np.float32]:

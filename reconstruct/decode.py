@@ -26,6 +26,9 @@ AUDIO_GAP_US: Final = 15_000  # below one codec frame (21-26 ms), above the roun
 AUDIO_PREROLL_US: Final = 500_000  # MP3 and AAC need earlier packets before their output is right
 SEEKABLE: Final = frozenset({"mov", "mp4", "matroska", "webm", "avi", "mpegts"})
 """Containers that give the true PTS after a seek; program and bare streams are decoded from their start."""
+USUAL_RATES: Final = tuple(
+    Fraction(rate) / slow for rate in (24, 25, 30, 48, 50, 60, 120) for slow in (Fraction(1), Fraction(1001, 1000))
+)
 SEEK_MARGINS_US: Final = (0, 2 * US, 10 * US)
 NOT_VIDEO_FORMATS: Final = frozenset({"tty", "hls", "concat", "dash", "concatf"})  # text, or lists of other files
 
@@ -144,7 +147,7 @@ class Reader:
         width, height = max(1, round(first.width * aspect)), first.height
         if self._orientation[0]:
             width, height = height, width
-        fps = stream.average_rate or stream.guessed_rate or stream.base_rate
+        fps = _nominal(stream.average_rate or stream.guessed_rate or stream.base_rate)
         if not fps:
             duration_us = self._duration_us(first)
             fps = Fraction(US, duration_us) if duration_us else Fraction(25)  # 25: what libav gives raw streams
@@ -275,6 +278,13 @@ class Reader:
         self.truncated = promised_us - end_us > max(US // 2, promised_us // 20)
 
 
+def _nominal(rate: Fraction | None) -> Fraction | None:
+    """The usual rate that an average over rounded times stands for, or the rate itself."""
+    if rate is None:
+        return None
+    return next((usual for usual in USUAL_RATES if abs(rate / usual - 1) < Fraction(1, 10_000)), rate)
+
+
 def _open(path: Path) -> Any:
     """Open a local file for reading, or say in one of our reasons why not."""
     try:
@@ -306,8 +316,8 @@ def _rescale(value: int, time_base: Fraction) -> int:
 
 def _origin_us(container: Any) -> int:
     if container.start_time is not None:
-        start: int = container.start_time
-        return round(start * US / av.time_base)
+        start: int = round(container.start_time * US / av.time_base)
+        return start
     starts = [_rescale(s.start_time, s.time_base) for s in container.streams if s.start_time is not None]
     return min(starts, default=0)
 

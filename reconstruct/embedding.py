@@ -80,21 +80,20 @@ LOOKS = (
 
 def default_views() -> tuple[View, ...]:
     """Frontal to 35 degrees of yaw; closed, half-open and open mouth; plain and wide eyes; seven heads."""
-    mouths = ({}, {"jaw": 0.12}, {"jaw": 0.25})
+    jaws = (0.0, 0.12, 0.25)
     views = []
     for index, (yaw, pitch) in enumerate(
         (y, p) for y in (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6) for p in (-0.2, 0.0, 0.2)
     ):
         for turn in range(2):
             number = 2 * index + turn
-            mouth = mouths[(number + turn) % 3]
             eyes = {"eyeWideLeft": 0.5, "eyeWideRight": 0.5} if number % 2 else {}
             views.append(
                 View(
                     yaw=yaw,
                     pitch=pitch,
                     roll=0.1 * (number % 3 - 1),
-                    jaw=mouth.get("jaw", 0.0),
+                    jaw=jaws[(number + turn) % 3],
                     expressions=eyes,
                     seed=number % 7,
                     look=LOOKS[number % len(LOOKS)],

@@ -110,9 +110,7 @@ class Slices:
         return slice(self.expressions + 10, self.expressions + 13)
 
 
-def landmark_points(
-    model: HeadModel, embedding: Embedding, dtype: torch.dtype = torch.float32
-) -> SkinningModel:
+def landmark_points(model: HeadModel, embedding: Embedding, dtype: torch.dtype = torch.float32) -> SkinningModel:
     """The landmarks as vertices of their own: every linear part of the model carried to the barycentric point.
 
     Skinning weights are interpolated before instead of after the rotation; the difference to the exact surface point is
@@ -120,11 +118,11 @@ def landmark_points(
     """
     unique, index = np.unique(embedding.vertices, return_inverse=True)
     corners = prepare(model, unique, dtype=dtype)
-    index = torch.as_tensor(index.reshape(embedding.vertices.shape))
+    corner = torch.as_tensor(index.reshape(embedding.vertices.shape))
     weights = torch.as_tensor(embedding.barycentric, dtype=dtype)
 
     def carry(values: Tensor) -> Tensor:
-        return (weights.reshape(*weights.shape, *[1] * (values.dim() - 1)) * values[index]).sum(1)
+        return torch.as_tensor((weights.reshape(*weights.shape, *[1] * (values.dim() - 1)) * values[corner]).sum(1))
 
     count = len(embedding.vertices)
     return SkinningModel(
@@ -148,7 +146,9 @@ def fit_clip(model: HeadModel, embedding: Embedding, track: LandmarkTrack, confi
     corrupt_data when the embedding belongs to another model.
     """
     if embedding.model_sha256 != model.sha256:
-        raise TalksetError("corrupt_data", f"the landmark embedding is not of {model.name}", "Delete the cached embedding")
+        raise TalksetError(
+            "corrupt_data", f"the landmark embedding is not of {model.name}", "Delete the cached embedding"
+        )
     seen = np.flatnonzero(track.valid)
     if len(seen) == 0:
         raise TalksetError("face_lost", "no frame of the clip shows a face")

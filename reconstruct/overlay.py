@@ -25,7 +25,7 @@ UInt8 = NDArray[np.uint8]
 CHUNK = 16
 """Frames that are skinned and rasterised together."""
 MESH_RGB = (0.45, 0.70, 0.95)
-OPACITY = 0.72
+OPACITY = 0.6
 DOT_RGB = (90, 255, 90)
 GOOD_RGB, BAD_RGB = (235, 235, 235), (255, 90, 90)
 

@@ -73,7 +73,7 @@ class FitConfig:
     focal_px: float | None = None
     """Known focal length in pixels; estimated per clip when not given."""
     focal_weight: float = 1.0
-    """Pull of the log focal length to that of an ordinary camera (50 degrees across the longer side)."""
+    """Pull of the log focal length to that of an ordinary camera (40 degrees across the longer side)."""
     shape_weight: float = 0.02
     """Pull of identity coefficients (unit variance) to the mean head."""
     expression_weight: float = 0.2
@@ -168,7 +168,9 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
         except yaml.YAMLError as error:
             raise UsageError(f"{path} is not valid YAML: {error}", "Mend the line it names") from error
         if loaded is not None and not isinstance(loaded, dict):
-            raise UsageError(f"{path} must hold a mapping, got {type(loaded).__name__}", "Write `section: {key: value}`")
+            raise UsageError(
+                f"{path} must hold a mapping, got {type(loaded).__name__}", "Write `section: {key: value}`"
+            )
         tree = loaded or {}
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -186,7 +188,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
                 raise UsageError(f"override {override!r}: {parent} is not a section", "See `talkset run --show-config`")
             node = child
         node[leaf] = value
-    return typing.cast(Config, _build(Config, tree, ""))
+    return typing.cast("Config", _build(Config, tree, ""))
 
 
 def _build(kind: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:
@@ -196,13 +198,15 @@ def _build(kind: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:
         name = f"{prefix}{key}"
         if key not in hints:
             close = difflib.get_close_matches(str(key), hints, n=1)
-            known = f"Did you mean {prefix}{close[0]}?" if close else f"Known keys: {', '.join(prefix + k for k in hints)}"
+            known = (
+                f"Did you mean {prefix}{close[0]}?" if close else f"Known keys: {', '.join(prefix + k for k in hints)}"
+            )
             raise UsageError(f"unknown configuration key {name!r}", known)
         hint = hints[key]
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
                 raise UsageError(f"configuration key {name!r} is a section, got {value!r}", f"Write {name}.field=value")
-            values[key] = _build(typing.cast(type[Any], hint), value, f"{name}.")
+            values[key] = _build(typing.cast("type[Any]", hint), value, f"{name}.")
         else:
             values[key] = _coerce(value, hint, name)
     return kind(**values)

@@ -36,8 +36,8 @@ def _sample(
     c: wp.vec3,
 ) -> wp.vec3:
     """Perspective-correct barycentric weights of a pixel centre, as in reconstruct.raster.base.fragments."""
-    x = float(column)
-    y = float(row)
+    x = float(column) + 0.5
+    y = float(row) + 0.5
     u = (b[0] - x) * (c[1] - y) - (b[1] - y) * (c[0] - x)
     v = (c[0] - x) * (a[1] - y) - (c[1] - y) * (a[0] - x)
     w = (a[0] - x) * (b[1] - y) - (a[1] - y) * (b[0] - x)
@@ -177,8 +177,8 @@ def draw(
     """
     height, width = background.shape[:2]
     left, top, right, bottom = _box(pixels, height, width)
-    fine = pixels.clone()  # pixel centres lie at integers at both resolutions
-    fine[..., :2] = SAMPLES * (pixels[..., :2] - torch.tensor([float(left), float(top)]) + 0.5) - 0.5
+    fine = pixels.clone()
+    fine[..., :2] = SAMPLES * (pixels[..., :2] - torch.tensor([float(left), float(top)]))
     kept = torch.nonzero(~_turned_away(pixels, faces, closed)).squeeze(1)
     faces, plain, texture = faces[kept], plain[kept], texture[kept]
     ids = make_rasterizer("warp").rasterize(fine, faces, SAMPLES * (bottom - top), SAMPLES * (right - left))

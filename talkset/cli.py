@@ -6,11 +6,12 @@ failures beyond the error budget or could not go on, 2 the call itself is wrong.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,7 +118,6 @@ def overlay(
 ) -> int:
     """Render mesh over video again, from the parameters in the data set."""
     from pipelines.overlays import render_overlays
-
     from schemas.config import load_config
 
     settings = load_config(dataset / "config.yaml", set_ or ())
@@ -231,7 +231,7 @@ def _run(manifest: Path, out: Path, config: Config, json_: bool) -> int:
     from talkset.progress import bar
 
     try:
-        with bar(console) as progress:
+        with _stdout_kept_clean(), bar(console) as progress:
             report = run(manifest, out, config, progress=progress)
     except KeyboardInterrupt:
         console.print("\nstopped; nothing that is done is lost. Go on with:")
@@ -243,18 +243,33 @@ def _run(manifest: Path, out: Path, config: Config, json_: bool) -> int:
     return 0 if report.within(config.run.error_budget) else 1
 
 
+@contextlib.contextmanager
+def _stdout_kept_clean() -> Iterator[None]:
+    """Send what libraries print, natively or not, to stderr: stdout is for machines."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _print_report(report: RunReport) -> None:
     for problem in report.problems[:MAX_SHOWN]:
         where = f"row {problem.row} " if problem.row else ""
         who = f"{where}{problem.uri}" + (f" ({problem.clip_id})" if problem.clip_id else "")
-        console.print(f"[yellow]{problem.reason}[/] {escape(who)}: {escape(problem.message)}")
+        console.print(f"[yellow]{problem.reason}[/] {escape(who)}: {escape(problem.message)}", soft_wrap=True)
     if len(report.problems) > MAX_SHOWN:
         console.print(f"... and {len(report.problems) - MAX_SHOWN} more; see index.parquet or --json")
     state = "wrote" if report.written else "nothing to do, unchanged:"
     console.print(
         f"{state} {escape(str(report.output))}: {report.accepted} clips accepted ({report.frames} frames),"
         f" {report.rejected} rejected, {report.failed} failed; {report.sources_failed} of {report.sources}"
-        " sources gave no clip"
+        " sources gave no clip",
+        soft_wrap=True,
     )
     if report.frames_made:
         overlays = f", overlays {report.overlay_seconds:.1f} s" if report.overlay_seconds > 0.05 else ""

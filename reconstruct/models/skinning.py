@@ -53,7 +53,7 @@ def prepare(
     regressor = model.joint_regressor.astype(np.float64)
     joint_dirs = np.einsum("jv,vck->jck", regressor, model.identity.astype(np.float64))
 
-    def tensor(array: NDArray[np.floating]) -> Tensor:
+    def tensor(array: NDArray[np.float32] | NDArray[np.float64]) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
 
     return SkinningModel(

@@ -8,20 +8,23 @@ import torch
 import warp as wp
 from torch import Tensor
 
-wp.config.quiet = True
-wp.init()
+from reconstruct.quiet import quiet
+
+wp.config.log_level = wp.LOG_WARNING
+with quiet():
+    wp.init()
 
 NEAR_M = 0.001
 EMPTY = (1 << 63) - 1
 
 
-@wp.kernel(enable_backward=False)
-def _cover(
+@wp.kernel(enable_backward=False)  # type: ignore[untyped-decorator]
+def _cover(  # type: ignore[no-untyped-def]
     vertices: wp.array(dtype=wp.vec3, ndim=2),  # type: ignore[valid-type]
     faces: wp.array(dtype=wp.int32, ndim=2),  # type: ignore[valid-type]
     nearest: wp.array(dtype=wp.int64, ndim=3),  # type: ignore[valid-type]
 ):
-    frame, face = wp.tid()
+    frame, face = wp.tid()  # type: ignore[misc]
     height = nearest.shape[1]
     width = nearest.shape[2]
     a = vertices[frame, faces[face, 0]]
@@ -58,9 +61,7 @@ class WarpRasterizer:
     def rasterize(self, vertices_px: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
         """Visible triangle ids (T, height, width) int32, -1 where there is none."""
         device = wp.device_from_torch(vertices_px.device)
-        nearest = torch.full(
-            (vertices_px.shape[0], height, width), EMPTY, dtype=torch.int64, device=vertices_px.device
-        )
+        nearest = torch.full((vertices_px.shape[0], height, width), EMPTY, dtype=torch.int64, device=vertices_px.device)
         vertices = vertices_px.detach().to(torch.float32).contiguous()
         indices = faces.to(device=vertices.device, dtype=torch.int32).contiguous()
         arguments: list[Any] = [

