@@ -13,24 +13,27 @@ import pyarrow.parquet as pq
 from pipelines.ledger import Ledger
 from pipelines.output import BuildNote, locked_output
 from pipelines.results import ResultStore
-from schemas.config import OverlayConfig
+from schemas.config import Config
 from schemas.errors import TalksetError, UsageError
 from schemas.files import named_errors, refresh_manifest
 from schemas.tables import LANDMARKS, PARAMS, Table
 from schemas.types import HeadTrack, LandmarkTrack
 
 
-def render_overlays(root: Path, clip_ids: Sequence[str], config: OverlayConfig) -> list[Path]:
+def render_overlays(root: Path, clip_ids: Sequence[str], config: Config) -> list[Path]:
     """Render the overlays of the given clips, or of all accepted ones, into `overlays/`; returns the files.
 
     The picture comes from the source video where it is still where it was, else from the clip in `media/`.
-    Raises UsageError for clips that are not accepted clips of the data set or whose model is not installed,
+    `config` is that of the data set, with other overlay settings where wanted.
+
+    Raises UsageError for clips that are not accepted clips of the data set or whose model is not the installed one,
     TalksetError missing_file without a video, disk_full or not_writable.
     """
     from reconstruct.models.registry import load_model
     from reconstruct.overlay import render_overlay
 
     rows = _accepted(root, clip_ids)
+    model = load_model(config.fit.head_model)
     made: list[Path] = []
     with locked_output(root), Ledger(root) as ledger:
         note, store = BuildNote(root), ResultStore(root)
@@ -39,7 +42,6 @@ def render_overlays(root: Path, clip_ids: Sequence[str], config: OverlayConfig) 
             (root / "overlays").mkdir(exist_ok=True)
         for row in rows:
             head, landmarks = _tracks(root, row)
-            model = load_model(head.head_model)
             if model.sha256 != head.model_sha256:
                 message = f"clip {row['clip_id']} was fitted with another {head.head_model} ({head.model_sha256})"
                 raise UsageError(message, "Run again to fit it with the installed one")
@@ -47,7 +49,7 @@ def render_overlays(root: Path, clip_ids: Sequence[str], config: OverlayConfig) 
             target = root / "overlays" / f"{row['clip_id']}.mp4"
             with store.scratch() as scratch:
                 drawn = scratch / "overlay.mp4"
-                render_overlay(video, start_us, head, landmarks, model, drawn, config)
+                render_overlay(video, start_us, head, landmarks, model, drawn, config.overlay)
                 note.clear()
                 with named_errors(target):
                     shutil.move(drawn, target)

@@ -136,7 +136,7 @@ class Session:
         """States with their files; a row that repeats the file and span of an earlier one is its duplicate."""
         states: list[SourceState] = []
         seen: dict[tuple[str, int | None, int | None], int] = {}
-        asked: dict[tuple[Path, int | None, int | None], SourceState] = {}
+        asked: dict[tuple[Path, int | None, int | None, str | None], SourceState] = {}
         for source in map(_storable, sources):
             name = source.uri, source.start_us, source.end_us
             occurrence = seen.get(name, 0)
@@ -147,7 +147,7 @@ class Session:
             except TalksetError as error:
                 state.steps = (failed_step(error.reason, str(error)),)
             else:
-                state.duplicate_of = asked.setdefault((state.path, source.start_us, source.end_us), state)
+                state.duplicate_of = asked.setdefault((state.path, *name[1:], source.sha256), state)
                 if state.duplicate_of is state:
                     state.duplicate_of = None
             states.append(state)

@@ -72,11 +72,11 @@ class FitConfig:
     """Landmarks are trusted by 1 / (spread^2 + floor^2), where spread is how firmly a landmark sits on the model."""
     focal_px: float | None = None
     """Known focal length in pixels; estimated per clip when not given."""
-    focal_weight: float = 1.0
+    focal_weight: float = 0.2
     """Pull of the log focal length to that of an ordinary camera (40 degrees across the longer side)."""
     shape_weight: float = 0.02
     """Pull of identity coefficients (unit variance) to the mean head."""
-    expression_weight: float = 0.2
+    expression_weight: float = 0.6
     """Pull of expression coefficients and jaw to rest."""
     temporal_weight: float = 0.5
     """Second differences over time."""

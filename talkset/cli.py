@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click.exceptions import Abort, ClickException
 from rich.console import Console
 from rich.markup import escape
 
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 20
 """Problems that a summary lists; --json has them all."""
+
+# click's base of usage errors, whether typer brings its own copy of click (newer ones do) or imports it
+CLICK_ERRORS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     help="Turn talking videos into data sets of fitted 3D heads, aligned words and Parquet shards.",
@@ -56,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, 2)
     except TalksetError as error:
         return _complain(error, 1)
-    except ClickException as error:
+    except CLICK_ERRORS as error:
         error.show()
-        return error.exit_code
-    except Abort:
+        return int(error.exit_code)
+    except typer.Abort:
         console.print("stopped")
         return 130
     return status if isinstance(status, int) else 0
@@ -121,7 +123,7 @@ def overlay(
     from schemas.config import load_config
 
     settings = load_config(dataset / "config.yaml", set_ or ())
-    made = render_overlays(dataset, clip_ids or [], settings.overlay)
+    made = render_overlays(dataset, clip_ids or [], settings)
     if json_:
         _print_json([str(path) for path in made])
     for path in made:

@@ -14,7 +14,7 @@ def test_a_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with (
         locked_output(out),
-        pytest.raises(TalksetError, match="another run is writing .*process") as caught,
+        pytest.raises(TalksetError, match=r"another run is writing .*process") as caught,
         locked_output(out),
     ):
         pass

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from dataset_builder import random_clip
+
 from pipelines.results import Result, ResultStore, Stored, pack, unpack
 from schemas.errors import TalksetError
 from schemas.types import HeadTrack, LandmarkTrack

@@ -1,7 +1,8 @@
-"""Short talking videos for the tests of whole runs."""
+"""Short talking videos, written for the tests of whole runs."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Sequence
@@ -9,21 +10,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from reconstruct.video import frames, write_video
 
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 Pictures = list[NDArray[np.uint8]]
 FPS = 25
 FRAMES = 30
 
 
-def write_clip(
-    path: Path, pictures: Sequence[NDArray[np.uint8]], sound: bool = True, fps: int = FPS
-) -> Path:
+def write_clip(path: Path, pictures: Sequence[NDArray[np.uint8]], sound: bool = True, fps: int = FPS) -> Path:
     """A video of those pictures at 25 frames a second, with a quiet tone."""
     step = 1_000_000 // fps
     seconds = len(pictures) / fps
@@ -33,7 +30,7 @@ def write_clip(
     return path
 
 
-@pytest.fixture(scope="session")
+@functools.cache
 def people() -> list[Pictures]:
     """Two people, 30 pictures each: from the evaluation data, or rendered where there is none."""
     folder = Path(os.environ.get("TALKSET_EVAL_DATA", REPOSITORY.parent / "shared" / "eval")) / "grid"
@@ -48,5 +45,5 @@ def _rendered(seed: int) -> Pictures:
     from reconstruct.models.registry import load_model
 
     model = load_model()
-    turns = [0.3 * np.sin(2 * np.pi * i / FRAMES) for i in range(FRAMES)]
+    turns = [0.3 * float(np.sin(2 * np.pi * i / FRAMES)) for i in range(FRAMES)]
     return [render_view(model, View(turn, 0.0, 0.0, 0.1, {}, seed, LOOKS[seed])).picture for turn in turns]
