@@ -328,30 +328,40 @@ def _linearise(
     if not shared:
         return Linearised(residual, by_motion, None)
     by_shared = torch.empty(count, landmarks, 2, size + 1, dtype=motion.dtype)
-    by_joint = points.joint_dirs.reshape(5, 3, size)
-    by_shape = _per_landmark(through_blend, identity)
-    by_shape += torch.einsum("tlac,cs->tlas", lens - through_world, by_joint[0])
+    # moving a joint moves what it turns: root, jaw and eyes follow the shape through their own directions
+    levers = [through_blend, lens - through_world]
     for joint in range(3):
-        carried = through_world @ (weight[:, joint, None, None] * (turns[:, None, joint] - eye))
-        by_shape -= torch.einsum("tlac,cs->tlas", carried, by_joint[2 + joint])
-    by_shared[..., :size] = by_shape
+        levers.append(-through_world @ (weight[:, joint, None, None] * (turns[:, None, joint] - eye)))
+    followed = points.joint_dirs.reshape(5, 3, size)[[0, 2, 3, 4]].reshape(1, 12, size).expand(landmarks, -1, -1)
+    by_shared[..., :size] = _per_landmark(torch.cat(levers, dim=-1), torch.cat([identity, followed], dim=1))
     by_shared[..., size] = (pixels - problem.principal_point) / scale[:, None, None]
     return Linearised(residual, by_motion, by_shared)
 
 
 def _per_landmark(through: Tensor, directions: Tensor) -> Tensor:
-    """(T, L, 2, k) product of (T, L, 2, 3) with per-landmark directions (L, 3, k)."""
+    """(T, L, 2, k) product of (T, L, 2, n) with per-landmark directions (L, n, k)."""
     frames, landmarks = through.shape[:2]
-    left = through.permute(1, 0, 2, 3).reshape(landmarks, 2 * frames, 3)
+    left = through.permute(1, 0, 2, 3).reshape(landmarks, 2 * frames, -1)
     product = torch.bmm(left, directions.contiguous())
     return product.reshape(landmarks, frames, 2, -1).permute(1, 0, 2, 3)
 
 
 def _rotation_slopes(rotation: Tensor) -> Tensor:
-    """(..., 3, 3, 3) derivative of the rotation matrix by each axis-angle component (last axis)."""
-    flat = rotation.reshape(-1, 3)
-    slopes = torch.func.vmap(torch.func.jacfwd(axis_angle_to_matrix))(flat)
-    return torch.as_tensor(slopes).reshape(*rotation.shape[:-1], 3, 3, 3)
+    """(..., 3, 3, 3) derivative of the rotation matrix by each axis-angle component (last axis).
+
+    Gallego and Yezzi 2015, equation 9; at zero it is the generator of each axis.
+    """
+    matrix = axis_angle_to_matrix(rotation)
+    identity = torch.eye(3, dtype=rotation.dtype)
+    squared = (rotation * rotation).sum(-1)[..., None, None]
+    # row i: (w_i w + w x (I - R) e_i) / |w|^2, the axis about which component i turns
+    across = torch.linalg.cross(rotation[..., None, :].expand_as(matrix), (identity - matrix).transpose(-1, -2))
+    axes = (rotation[..., :, None] * rotation[..., None, :] + across) / squared.clamp(min=1e-12)
+    axes = torch.where(squared < 1e-8, identity, axes)
+    x, y, z = axes.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(*axes.shape[:-1], 3, 3)
+    return torch.movedim(cross @ matrix[..., None, :, :], -3, -1)
 
 
 def _prior_weights(problem: Problem, columns: Slices) -> tuple[Tensor, Tensor, Tensor]:

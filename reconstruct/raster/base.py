@@ -43,8 +43,12 @@ class Fragments:
 
     def interpolate(self, attribute: Tensor) -> Tensor:
         """Values (n, C) of a per-vertex attribute, (V, C) shared by all frames or (T, V, C)."""
-        corners = attribute[self.vertices] if attribute.dim() == 2 else attribute[self.frame[:, None], self.vertices]
-        return (self.barycentric[..., None] * corners).sum(1)
+        if attribute.dim() == 3:  # frames laid end to end, so that one flat index reaches every corner
+            flat, ids = attribute.reshape(-1, attribute.shape[-1]), self.frame[:, None] * attribute.shape[1] + self.vertices
+        else:
+            flat, ids = attribute, self.vertices
+        corners = (self.barycentric[:, [k]] * flat.index_select(0, ids[:, k]) for k in range(3))
+        return next(corners) + next(corners) + next(corners)
 
 
 def fragments(face_ids: Tensor, vertices_px: Tensor, faces: Tensor) -> Fragments:
