@@ -25,17 +25,15 @@ def model_digests(config: Config) -> dict[str, str]:
     """
     from annotate.align import ALIGNERS, make_aligner
     from reconstruct import embedding
-    from reconstruct.landmarks import BACKENDS, make_detector
+    from reconstruct.landmarks import make_detector
 
     if config.align.backend not in ALIGNERS:
         make_aligner(config.align.backend)  # raises with a suggestion
-    if config.landmarks.backend not in BACKENDS:
-        make_detector(config.landmarks)  # the same
     mediapipe = version("mediapipe")
     return {
         "head_model": _head_model_sha256(config.fit.head_model),
         "finder": f"mediapipe-{mediapipe}",
-        "detector": f"{config.landmarks.backend}-{mediapipe}",
+        "detector": make_detector(config.landmarks).name,
         "embedding": f"v{embedding.VERSION}",
         "aligner": f"{config.align.backend}-{version(config.align.backend)}",
     }

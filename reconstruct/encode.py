@@ -166,7 +166,7 @@ def _chain(head: tuple[int, int, UInt8], rest: Iterator[tuple[int, int, UInt8]])
 def _video_stream(container: Any, shape: tuple[int, ...], fps: Fraction, crf: int) -> Any:
     options = {
         "crf": str(crf),
-        "preset": "fast",
+        "preset": "veryfast",
         "bf": "0",
         "g": str(max(1, round(fps))),
         "threads": str(THREADS),

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reconstruct.camera import project, vertex_normals
+from reconstruct.camera import project
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.skinning import SkinningModel, prepare, skin
-from reconstruct.raster import Rasterizer, fragments, make_rasterizer
+from reconstruct.raster import Rasterizer, make_rasterizer
 from reconstruct.video import Reader, read_audio, write_video
 from schemas.config import OverlayConfig
 from schemas.errors import TalksetError
@@ -26,6 +26,8 @@ CHUNK = 16
 """Frames that are skinned and rasterised together."""
 MESH_RGB = (0.45, 0.70, 0.95)
 OPACITY = 0.6
+LIGHT = torch.nn.functional.normalize(torch.tensor([-0.3, -0.5, -0.8]), dim=0)
+"""Direction to the light, camera space."""
 DOT_RGB = (90, 255, 90)
 GOOD_RGB, BAD_RGB = (235, 235, 235), (255, 90, 90)
 
@@ -138,18 +140,17 @@ class _Painter:
         centre = torch.as_tensor(self._head.principal_point) * self._scale
         pixels = project(vertices, focal, centre)
         face_ids = self._rasterizer.rasterize(pixels, self._faces, self._height, self._width)
-        front = fragments(face_ids, pixels, self._faces)
-        normal = torch.nn.functional.normalize(front.interpolate(vertex_normals(vertices, self._faces)), dim=-1)
-        light = torch.nn.functional.normalize(torch.tensor([-0.3, -0.5, -0.8]), dim=0)
-        bright = 0.25 + 0.75 * ((normal @ light + 0.25) / 1.25).clamp(0, 1)
-        colour = (bright[:, None] * torch.tensor(MESH_RGB) * 255).numpy()
-        frame, row, column = front.frame.numpy(), front.row.numpy(), front.column.numpy()
-        borders = np.searchsorted(frame, np.arange(len(seen) + 1))
+        corners = vertices[:, self._faces.long()]
+        normal = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
+        facing = torch.nn.functional.normalize(normal, dim=-1) @ LIGHT
+        bright = 0.25 + 0.75 * ((facing + 0.25) / 1.25).clamp(0, 1)
+        # one colour a triangle: the mesh itself stays visible, and a pixel costs one look-up
+        colours = (OPACITY * 255 * bright[..., None] * torch.tensor(MESH_RGB)).numpy()
         for position, index in enumerate(seen.tolist()):
-            part = slice(borders[position], borders[position + 1])
+            ids = face_ids[position].numpy()
             picture = pictures[index - first].copy()
-            under = picture[row[part], column[part]]
-            picture[row[part], column[part]] = (under * (1 - OPACITY) + colour[part] * OPACITY).astype(np.uint8)
+            covered = ids >= 0
+            picture[covered] = (picture[covered] * (1 - OPACITY) + colours[position][ids[covered]]).astype(np.uint8)
             yield picture
 
     def _dots(self, picture: UInt8, index: int) -> None:

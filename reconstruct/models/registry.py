@@ -61,6 +61,6 @@ def entries() -> list[Entry]:
 @functools.lru_cache(maxsize=4)
 def load_model(name: str = open_head.NAME) -> HeadModel:
     """The head model of that name; the open head is built on first use. Raises UsageError for an unknown name."""
-    if name == open_head.NAME:
+    if name in (open_head.NAME, open_head_path().stem):  # a row names the version that it was fitted with
         return head_model.load(build_open_head())
     raise UsageError(f"unknown head model {name!r}", f"Known: {', '.join(entry.name for entry in entries())}")

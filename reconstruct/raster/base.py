@@ -60,12 +60,14 @@ def fragments(face_ids: Tensor, vertices_px: Tensor, faces: Tensor) -> Fragments
     frame, row, column = torch.nonzero(face_ids >= 0, as_tuple=True)
     face = face_ids[frame, row, column].long()
     ids = faces.long()[face]
-    corners = vertices_px[frame[:, None], ids]
-    x, y, depth = corners.unbind(-1)
-    px, py = column.to(x.dtype) + 0.5, row.to(y.dtype) + 0.5
-    dx, dy = x - px[:, None], y - py[:, None]
-    nx, ny = dx.roll(-1, 1), dy.roll(-1, 1)
-    edge = (dx * ny - dy * nx).roll(-1, 1)  # area opposite to each corner
-    screen = edge / edge.sum(1, keepdim=True)
-    weighted = screen / depth
+    flat, first = vertices_px.reshape(-1, 3), frame * vertices_px.shape[1]
+    a, b, c = (flat.index_select(0, first + ids[:, corner]) for corner in range(3))
+    centre = torch.stack([column, row], dim=1).to(flat.dtype) + 0.5
+    to_a, to_b, to_c = a[:, :2] - centre, b[:, :2] - centre, c[:, :2] - centre
+
+    def over_depth(one: Tensor, other: Tensor, opposite: Tensor) -> Tensor:
+        """Twice the area on the screen opposite to a corner, over the corner's depth."""
+        return (one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]) / opposite[:, 2]
+
+    weighted = torch.stack([over_depth(to_b, to_c, a), over_depth(to_c, to_a, b), over_depth(to_a, to_b, c)], dim=1)
     return Fragments(frame, row, column, ids, face, weighted / weighted.sum(1, keepdim=True))
