@@ -11,17 +11,20 @@ import time
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reconstruct.models import open_head
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.registry import load_model
 from reconstruct.models.skinning import prepare, skin
 
+Float64 = NDArray[np.float64]
+
 PEOPLE = 200
 LIMIT_MM = 0.5
 
 
-def peer(head: open_head.AnnyHead, people: np.ndarray, local: np.ndarray, actions: np.ndarray) -> np.ndarray:
+def peer(head: open_head.AnnyHead, people: Float64, local: Float64, actions: Float64) -> Float64:
     """(N, V, 3) by anny's own forward, placed with the skull's pivot at the origin."""
     labels = head.model.phenotype_labels
     with torch.no_grad():
@@ -35,7 +38,7 @@ def peer(head: open_head.AnnyHead, people: np.ndarray, local: np.ndarray, action
     return open_head._axes(body - pivot[:, None])
 
 
-def distilled(model: HeadModel, neutral: np.ndarray, actions: np.ndarray) -> np.ndarray:
+def distilled(model: HeadModel, neutral: Float64, actions: Float64) -> Float64:
     """(N, V, 3) by the linear file: identity by least squares on the neutral head, the actions as given."""
     basis = model.identity.reshape(-1, model.num_shape).astype(np.float64)
     shapes = np.linalg.lstsq(basis, (neutral - model.v_template).reshape(len(neutral), -1).T, rcond=None)[0].T
@@ -67,7 +70,8 @@ def main() -> int:
         worst = max(worst, float(distance.mean()))
         print(f"{name:<34}{distance.mean():9.3f}{np.percentile(distance, 95):9.3f}{distance.max():9.3f}")
     print(
-        f"per head: anny {1000 * anny_seconds / PEOPLE:.1f} ms, open head {1000 * own_seconds / PEOPLE:.1f} ms (with its fit)"
+        f"per head: anny {1000 * anny_seconds / PEOPLE:.1f} ms, "
+        f"open head {1000 * own_seconds / PEOPLE:.1f} ms (with its fit)"
     )
     print(f"limit {LIMIT_MM} mm mean: {'kept' if worst < LIMIT_MM else 'BROKEN'}")
     return int(worst >= LIMIT_MM)

@@ -192,7 +192,7 @@ def compute_embedding(
     if len(missing):
         raise TalksetError(
             "missing_model",
-            f"landmarks {missing.tolist()} of {detector} lie on {model.name!r} in fewer than 3 of {len(first)} frontal views",
+            f"landmarks {missing.tolist()} of {detector} are on {model.name!r} in fewer than 3 of {len(first)} views",
             "Give an official landmark embedding for this model",
         )
     centre = np.nanmedian(first, axis=0)

@@ -37,7 +37,7 @@ FACING = torch.as_tensor(FACING_CAMERA, dtype=torch.float64)
 
 @dataclass(frozen=True)
 class Problem:
-    """A clip's data and the model's landmark points: float32, for a hundredth of a pixel is far below the detector."""
+    """A clip's data and the model's landmark points; float32, whose rounding is far below the detector's noise."""
 
     points: SkinningModel
     """The L landmarks as vertices of their own."""
@@ -61,7 +61,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class State:
-    """The unknowns, float64: shared shape (S,), log focal length, and per-frame rows (T, P), P in the order of `Slices`."""
+    """The unknowns, float64: shared shape (S,), log focal length, and rows of motion (T, P), P as in `Slices`."""
 
     shape: Tensor
     log_focal: Tensor
@@ -70,7 +70,7 @@ class State:
 
 @dataclass(frozen=True)
 class Slices:
-    """Columns of a motion row: expression, jaw (3), eyes (pitch and yaw each), rotation from facing (3), translation."""
+    """Columns of a motion row: expression, jaw (3), two eyes (pitch, yaw), rotation from facing (3), translation."""
 
     expressions: int
 
@@ -202,7 +202,8 @@ def _pose_problem(
 
 def _interocular(points: Tensor) -> Tensor:
     """(T,) distance of the outer eye corners in pixels."""
-    return (points[:, LEFT_EYE_OUTER] - points[:, RIGHT_EYE_OUTER]).norm(dim=-1)
+    between = points[:, LEFT_EYE_OUTER] - points[:, RIGHT_EYE_OUTER]
+    return torch.as_tensor(between.norm(dim=-1))
 
 
 def _initial_state(problem: Problem, columns: Slices) -> State:
@@ -427,7 +428,7 @@ def _second_differences(times_s: Float64) -> Float64:
 
 
 def _solve(problem: Problem, columns: Slices, state: State, keys: NDArray[np.int64] | None) -> State:
-    """Projected Gauss-Newton with Levenberg damping: on key frames with the shared unknowns, or on all frames without."""
+    """Projected Gauss-Newton with damping: key frames with the shared unknowns, or all frames without."""
     shared = keys is not None
     frames: NDArray[np.int64] | slice = slice(None) if keys is None else keys
     damping, cost = 1e-2, _cost(problem, columns, state, keys)

@@ -1,4 +1,4 @@
-"""Solves the two structured linear systems of the clip fit: block-arrow (shared unknowns) and block-tridiagonal (time)."""
+"""Solves the two structured systems of the clip fit: block-arrow (shared unknowns) and block-tridiagonal (time)."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ GOOD_RGB, BAD_RGB = (235, 235, 235), (255, 90, 90)
 
 
 def posed_vertices(model: SkinningModel, head: HeadTrack, frames: NDArray[np.int64]) -> Tensor:
-    """Camera-space vertices (n, V, 3) in metres of the given frames of a fitted clip; NaN where a frame is not valid."""
+    """Camera-space vertices (n, V, 3) in metres of the given frames of a fitted clip; NaN where it is not valid."""
 
     def pick(values: NDArray[np.float32]) -> Tensor:
         return torch.as_tensor(values[frames])

@@ -25,8 +25,8 @@ from talkset.dataset import Clip, open_dataset
 console = Console(stderr=True)
 
 NOTE = (
-    "vertex: face region after similarity alignment; head: constant offset included / taken out; word: mean distance of "
-    "word boundaries; all against the known truth. NME: 468 points, of the outer eye corner distance."
+    "vertex: face region after similarity alignment; head: constant offset included / taken out; word: mean distance "
+    "of word boundaries; all against the known truth. NME: 468 points, of the outer eye corner distance."
 )
 
 

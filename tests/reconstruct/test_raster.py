@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from reconstruct.raster import Rasterizer, fragments, make_rasterizer
 from schemas.errors import UsageError
@@ -17,7 +18,7 @@ def rasterizer(request: pytest.FixtureRequest) -> Rasterizer:
     return make_rasterizer(request.param)
 
 
-def naive(vertices: np.ndarray, faces: np.ndarray, height: int, width: int) -> np.ndarray:
+def naive(vertices: NDArray[np.float64], faces: NDArray[np.int32], height: int, width: int) -> NDArray[np.int64]:
     """Triangle by triangle and pixel by pixel in float64."""
     ids, nearest = np.full((height, width), -1), np.full((height, width), np.inf)
     for number, face in enumerate(faces):

@@ -35,7 +35,7 @@ def tiny_model(vertices: int = 7, shapes: int = 3, expressions: int = 2) -> Head
         faces=np.array([[0, 1, 2]], dtype=np.int32),
         num_shape=shapes,
         expression_names=tuple(f"e{i}" for i in range(expressions)),
-        expression_bounds=np.tile(np.float32([0, 1]), (expressions, 1)),
+        expression_bounds=np.tile(np.array([0, 1], dtype=np.float32), (expressions, 1)),
         pose_bounds=np.zeros((5, 3, 2), dtype=np.float32),
     )
 
@@ -54,7 +54,7 @@ def rodrigues(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.eye(3)
     x, y, z = rotation / angle
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
 
 
 def naive_skin(model: HeadModel, arguments: list[torch.Tensor]) -> NDArray[np.float64]:
@@ -112,7 +112,8 @@ def test_gradcheck(argument: int) -> None:
     arguments = random_pose(model, frames=2)
 
     def by_one(value: torch.Tensor) -> torch.Tensor:
-        return skin(skinning, *arguments[:argument], value, *arguments[argument + 1 :])
+        changed = [*arguments[:argument], value, *arguments[argument + 1 :]]
+        return skin(skinning, *changed)
 
     assert torch.autograd.gradcheck(by_one, (arguments[argument].requires_grad_(),))
 
