@@ -20,6 +20,7 @@ from schemas.types import Interval
 
 SUFFIX: Final = ".TextGrid"
 MEND: Final = "Run `talkset verify` on the data set"
+UNFIT: Final = "A tier of a TextGrid cannot hold it; correct its times, or leave it out"
 
 
 class SpokenClip(Protocol):
@@ -169,12 +170,12 @@ def _filled(tier: str, intervals: Sequence[Interval], duration_us: int) -> list[
         start_us, end_us = interval.start_us, interval.end_us
         told = f"{interval.label!r} ({_seconds(start_us)}..{_seconds(end_us)} s)"
         if end_us <= start_us:
-            raise TalksetError("corrupt_data", f"{told} in {tier} has no length", MEND)
+            raise TalksetError("corrupt_data", f"{told} in {tier} has no length", UNFIT)
         if start_us < reached or start_us < 0:
-            raise TalksetError("corrupt_data", f"{told} in {tier} overlaps {before}", MEND)
+            raise TalksetError("corrupt_data", f"{told} in {tier} overlaps {before}", UNFIT)
         if end_us > duration_us:
             message = f"{told} in {tier} ends after the clip, which lasts {_seconds(duration_us)} s"
-            raise TalksetError("corrupt_data", message, MEND)
+            raise TalksetError("corrupt_data", message, UNFIT)
         if start_us > reached:
             filled.append((reached, start_us, ""))
         filled.append((start_us, end_us, interval.label))

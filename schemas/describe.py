@@ -37,8 +37,8 @@ def page() -> str:
         FOLDERS.rstrip(),
         "```",
         "",
-        "Per-frame tensors are flat float32 lists, one column a signal; `num_frames` (T) is in the row. S is the number",
-        "of identity coefficients of the model, E of expressions. Shape, unit, space and rotation kind are in each",
+        "Per-frame tensors are flat float32 lists, one column a signal; `num_frames` (T) is in the row. S is the",
+        "number of identity coefficients, E of expressions. Shape, unit, space and rotation kind are in each",
         "column's Arrow field metadata. Pixels are continuous: (0, 0) is the outer corner of the first pixel. Frames",
         "that are not valid are NaN.",
     ]

@@ -120,7 +120,7 @@ def test_float32_in_and_zero_for_equal(error: Callable[..., float]) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_told(truth: Any, prediction: Any, ids: list[int], told: str) -> None:
-    every = [*ERRORS, metrics.mod, metrics.fdd_abs_xyz, metrics.fdd_motion]
+    every: list[Callable[..., float]] = [*ERRORS, metrics.mod, metrics.fdd_abs_xyz, metrics.fdd_motion]
     every.append(lambda a, b, ids: metrics.fdd_std_sq(a, b, np.zeros((3, 3)), ids))
     for metric in every:
         with pytest.raises(UsageError, match=told):
