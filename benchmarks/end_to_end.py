@@ -83,6 +83,7 @@ def peer_frames_per_second(videos: dict[Path, str]) -> float:
     for video in videos:
         with quiet():
             mesh = mesh_module.FaceMesh(max_num_faces=1, refine_landmarks=True)
+            mesh.process(np.zeros((64, 64, 3), np.uint8))
         for _, rgb in frames(video):
             mesh.process(rgb)
             count += 1

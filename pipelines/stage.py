@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,7 @@ class Job(View[ItemT]):
     """An empty folder for files; gone after the stage."""
 
 
-class Stage(Generic[ItemT]):
+class Stage(ABC, Generic[ItemT]):
     """A named, versioned step: pure given its item, configuration section and models, so it may be run again.
 
     A stage raises TalksetError where it cannot make its result. `judge` raises one where a result is there but not
@@ -174,9 +175,9 @@ class Stage(Generic[ItemT]):
         del item
         return ()
 
+    @abstractmethod
     def run(self, job: Job[ItemT]) -> Result:
         """Make the result."""
-        raise NotImplementedError
 
     def judge(self, view: View[ItemT]) -> None:
         """Raise TalksetError where the result, `view.values[self.name]`, is not good enough."""

@@ -153,6 +153,10 @@ class HeadTrack:
     """(T,) residual over the distance of the outer eye corners (468 face points), a fraction; NaN where not valid."""
 
 
+HEAD_ARRAYS = tuple(name for name, kind in HeadTrack.__annotations__.items() if kind in ("Float32", "Bool"))
+"""Names of the arrays of a head track, in order."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """A labelled interval on the clip clock: a word or a phone."""

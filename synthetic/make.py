@@ -20,27 +20,13 @@ from reconstruct.models.registry import load_model
 from reconstruct.video import write_video
 from schemas.errors import TalksetError
 from schemas.files import named_errors, write_atomic
-from schemas.types import HeadTrack, Int64, Interval, Transcription
+from schemas.types import HEAD_ARRAYS, HeadTrack, Int64, Interval, Transcription
 from synthetic.motion import talk
 from synthetic.render import render
 from synthetic.speech import Utterance, synthesize
 from synthetic.talker import AUDIO_RATE, DEMO_TALKERS, LICENCE, Talker, placement_of, shape_of
 
 FORMAT: Final = 1
-_ARRAYS: Final = (
-    "shape",
-    "expression",
-    "global_pose",
-    "neck_pose",
-    "jaw_pose",
-    "left_eye_pose",
-    "right_eye_pose",
-    "translation",
-    "principal_point",
-    "valid",
-    "residual_px",
-    "nme",
-)
 
 
 @dataclass(frozen=True)
@@ -107,7 +93,7 @@ def make_talker(talker: Talker, folder_videos: Path, folder_truth: Path, model: 
 
 def save_truth(truth: Truth, model: HeadModel, talker: Talker, track: Path, labels: Path) -> None:
     """Write the truth of a talker as .npz (head track) and .json (labels)."""
-    arrays: dict[str, NDArray[Any]] = {name: getattr(truth.track, name) for name in _ARRAYS}
+    arrays: dict[str, NDArray[Any]] = {name: getattr(truth.track, name) for name in HEAD_ARRAYS}
     arrays["pts_us"] = truth.pts_us
     arrays["focal_px"] = np.array(truth.track.focal_px)
     arrays["head_model"] = np.array(truth.track.head_model)
@@ -145,7 +131,7 @@ def load_truth(track: Path, labels: Path) -> Truth:
                 head_model=str(stored["head_model"]),
                 model_sha256=str(stored["model_sha256"]),
                 focal_px=float(stored["focal_px"]),
-                **{name: stored[name] for name in _ARRAYS},
+                **{name: stored[name] for name in HEAD_ARRAYS},
             )
             pts_us = stored["pts_us"]
         meta = json.loads(labels.read_text())

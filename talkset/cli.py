@@ -167,6 +167,42 @@ def status(dataset: DatasetArgument, json_: JsonOption = False) -> int:
 
 
 @app.command()
+def export(
+    dataset: DatasetArgument,
+    format_: Annotated[str, typer.Option("--format", "-f", help="textgrid: words and phones for Praat.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.", file_okay=False)],
+    json_: JsonOption = False,
+) -> int:
+    """Write a data set in a foreign format."""
+    from exports.textgrid import export_textgrids
+
+    if format_ != "textgrid":
+        raise UsageError(f"unknown format {format_!r}", "Known: textgrid")
+    written = export_textgrids(dataset, out)
+    if json_:
+        _print_json([str(path) for path in written])
+    console.print(f"wrote {len(written)} files into {escape(str(out))}")
+    return 0
+
+
+@app.command()
+def review(
+    dataset: DatasetArgument,
+    sheet: Annotated[Path, typer.Option("--sheet", help="PNG to write: the worst clips, each at its worst frame.")],
+    clips: Annotated[int, typer.Option(min=1, help="Clips on the sheet.")] = 12,
+    json_: JsonOption = False,
+) -> int:
+    """Draw the worst clips of a data set on one sheet."""
+    from review.contact_sheet import contact_sheet
+
+    shown = contact_sheet(dataset, sheet, clips)
+    if json_:
+        _print_json(shown)
+    console.print(f"wrote {escape(str(sheet))}: {len(shown)} clips, the worst first")
+    return 0
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the demo.")] = Path("talkset-demo"),
     engine: EngineOption = None,

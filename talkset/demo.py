@@ -17,7 +17,7 @@ from pipelines.run import run
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.registry import load_model
 from schemas.config import Config
-from schemas.types import HeadTrack, Interval
+from schemas.types import HEAD_ARRAYS, HeadTrack, Interval
 from synthetic.evaluate import Errors, compare
 from synthetic.make import Truth, load_truth, make_all
 from talkset.dataset import Clip, open_dataset
@@ -86,23 +86,7 @@ def score(name: str, clip: Clip, truth: Truth, model: HeadModel) -> Score:
 
 def head_track(clip: Clip) -> HeadTrack:
     """The head parameters of a clip of a data set as one record."""
-    arrays = {
-        name: np.asarray(clip[f"params.{name}"])
-        for name in (
-            "shape",
-            "expression",
-            "global_pose",
-            "neck_pose",
-            "jaw_pose",
-            "left_eye_pose",
-            "right_eye_pose",
-            "translation",
-            "principal_point",
-            "valid",
-            "residual_px",
-            "nme",
-        )
-    }
+    arrays = {name: np.asarray(clip[f"params.{name}"]) for name in HEAD_ARRAYS}
     return HeadTrack(
         head_model=str(clip["params.head_model"]),
         model_sha256=str(clip.index["model_sha256"]),
