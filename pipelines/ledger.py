@@ -171,7 +171,6 @@ class Ledger:
 
 
 def _named(path: Path, error: sqlite3.OperationalError) -> TalksetError:
-    code = getattr(error, "sqlite_errorcode", None)  # since Python 3.11
-    if code == sqlite3.SQLITE_FULL if code is not None else "full" in str(error):
+    if "disk is full" in str(error):  # Python 3.10 has no error code to ask for
         return TalksetError("disk_full", f"no space is left to write {path}", "Free space, then run again to resume")
     return TalksetError("not_writable", f"cannot write {path} ({error})", "Check the folder and its permissions")
