@@ -262,29 +262,38 @@ def closest_points(
 
     Projects onto each triangle's plane where that falls inside, else onto its three edges.
     """
-    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
     best, weights = np.zeros(len(points), np.int64), np.zeros((len(points), 3))
+    middle = triangles.mean(1)
+    radius = np.linalg.norm(triangles - middle[:, None], axis=2).max(1)
+    for index, point in enumerate(points):
+        away = np.linalg.norm(middle - point, axis=1)
+        near = np.flatnonzero(away - radius <= (away + radius).min())  # no other triangle can be nearer
+        best[index], weights[index] = _closest_point(point, triangles[near])
+        best[index] = near[best[index]]
+    return best, weights
+
+
+def _closest_point(point: NDArray[np.float64], triangles: NDArray[np.float64]) -> tuple[int, NDArray[np.float64]]:
+    """Nearest of some triangles (F, 3, 3) to one point (3,), and the barycentric weights (3,) there."""
+    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
     normal = np.cross(b - a, c - a)
     area = np.maximum((normal**2).sum(1), 1e-30)
-    for index, point in enumerate(points):
-        u = (np.cross(c - b, point - b) * normal).sum(1) / area
-        v = (np.cross(a - c, point - c) * normal).sum(1) / area
-        candidates = [np.stack([u, v, 1 - u - v], axis=1)]
-        outside = candidates[0].min(1) < 0
-        for first, second in ((0, 1), (1, 2), (2, 0)):
-            start, edge = triangles[:, first], triangles[:, second] - triangles[:, first]
-            along = np.clip(((point - start) * edge).sum(1) / np.maximum((edge**2).sum(1), 1e-30), 0, 1)
-            candidate = np.zeros((len(a), 3))
-            candidate[:, first], candidate[:, second] = 1 - along, along
-            candidates.append(candidate)
-        distance = np.stack(
-            [np.linalg.norm((w[:, :, None] * triangles).sum(1) - point, axis=1) for w in candidates], axis=1
-        )
-        distance[outside, 0] = np.inf
-        flat = int(distance.argmin())
-        best[index] = flat // 4
-        weights[index] = candidates[flat % 4][flat // 4]
-    return best, weights
+    u = (np.cross(c - b, point - b) * normal).sum(1) / area
+    v = (np.cross(a - c, point - c) * normal).sum(1) / area
+    candidates = [np.stack([u, v, 1 - u - v], axis=1)]
+    outside = candidates[0].min(1) < 0
+    for first, second in ((0, 1), (1, 2), (2, 0)):
+        start, edge = triangles[:, first], triangles[:, second] - triangles[:, first]
+        along = np.clip(((point - start) * edge).sum(1) / np.maximum((edge**2).sum(1), 1e-30), 0, 1)
+        candidate = np.zeros((len(a), 3))
+        candidate[:, first], candidate[:, second] = 1 - along, along
+        candidates.append(candidate)
+    distance = np.stack(
+        [np.linalg.norm((w[:, :, None] * triangles).sum(1) - point, axis=1) for w in candidates], axis=1
+    )
+    distance[outside, 0] = np.inf
+    flat = int(distance.argmin())
+    return flat // 4, candidates[flat % 4][flat // 4]
 
 
 def embedding_path(model: HeadModel, detector: str) -> Path:

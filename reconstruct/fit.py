@@ -27,7 +27,7 @@ from schemas.errors import TalksetError
 from schemas.types import HeadTrack, LandmarkTrack
 
 Float64 = NDArray[np.float64]
-BOUND_PASSES = 4
+BOUND_PASSES = 2
 """Times unknowns that a step would carry over a bound are put on it and the rest solved again."""
 KNOWN_FOCAL_WEIGHT = 1e9
 MAX_TRIES = 3

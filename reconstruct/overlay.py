@@ -105,6 +105,12 @@ def _pictures(
             yield from painter.draw(chunk, done)
             done += len(chunk)
             chunk = []
+    if done + len(chunk) != len(landmarks.pts_us):
+        raise TalksetError(
+            "corrupt_data",
+            f"{reader.path} has {done + len(chunk)} frames of the clip, {len(landmarks.pts_us)} were fitted",
+            "The file has changed since; run again",
+        )
     yield from painter.draw(chunk, done)
 
 

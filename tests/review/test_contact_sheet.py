@@ -6,17 +6,21 @@ import dataclasses
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from dataset_builder import random_clip, rejected_clip, writer
+from numpy.typing import NDArray
 
 from reconstruct.video import write_video
 from review.contact_sheet import GAP, HEADER, LINE_HEIGHT, LINES, PICTURE_HEIGHT, TILE_WIDTH, contact_sheet
 from schemas.errors import TalksetError, UsageError
 from schemas.records import ClipRecord
 from talkset import cli
+
+UInt8 = NDArray[np.uint8]
 
 FRAMES = 20
 WORST_FRAME = (0, 7, 13, 19)
@@ -35,7 +39,9 @@ def measured(number: int) -> ClipRecord:
     residual = np.where(record.head.valid, 1.0, np.nan).astype(np.float32)
     residual[WORST_FRAME[number]] = 5.0
     valid = np.isfinite(residual)
-    arrays = {name: value.copy() for name, value in vars(record.head).items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {
+        name: value.copy() for name, value in vars(record.head).items() if isinstance(value, np.ndarray)
+    }
     arrays["nme"] = residual / 200
     for values in arrays.values():
         if values.shape[:1] == (FRAMES,) and values.dtype == np.float32:
@@ -65,7 +71,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def tile(sheet: np.ndarray, place: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+def tile(sheet: UInt8, place: int, columns: int) -> tuple[UInt8, UInt8]:
     """Picture and caption of a tile."""
     row, column = divmod(place, columns)
     x = GAP + column * (TILE_WIDTH + GAP)
@@ -74,10 +80,10 @@ def tile(sheet: np.ndarray, place: int, columns: int) -> tuple[np.ndarray, np.nd
     return part[:PICTURE_HEIGHT], part[PICTURE_HEIGHT : PICTURE_HEIGHT + LINES * LINE_HEIGHT]
 
 
-def read(path: Path) -> np.ndarray:
+def read(path: Path) -> UInt8:
     picture = cv2.imread(str(path))
     assert picture is not None
-    return np.asarray(picture)
+    return np.asarray(picture, np.uint8)
 
 
 def test_worst_clips_come_first_each_at_its_worst_frame(dataset: Path, tmp_path: Path) -> None:

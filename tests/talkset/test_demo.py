@@ -19,7 +19,7 @@ from synthetic.talker import random_talker
 from talkset import demo
 from talkset.dataset import open_dataset
 
-SMALL = dataclasses.replace(random_talker(4, 240, 240), text="Buy five maps.")
+SMALL = dataclasses.replace(random_talker(4, 200, 200), name="robin", text="Buy maps.")
 
 
 def spoken(*rows: tuple[int, int, str]) -> tuple[Interval, ...]:
@@ -81,7 +81,7 @@ def test_a_data_set_of_the_truth_has_no_error(open_head: HeadModel, tmp_path: Pa
     truth, _ = perform(SMALL, open_head)
     line = demo.score("small", dataset_of(truth, tmp_path / "data"), truth, open_head)
     assert (line.name, line.frames, line.true_frames) == ("small", len(truth.pts_us), len(truth.pts_us))
-    assert (line.words, line.word_error_ms) == (3, 0)
+    assert (line.words, line.word_error_ms) == (2, 0)
     assert line.nme_percent == pytest.approx(1.0)
     assert line.errors.frames == len(truth.pts_us)
     for error in ("vertex_mm", "jaw_deg", "gaze_deg", "head_deg", "lips_mm"):
@@ -103,17 +103,18 @@ def test_what_is_wrong_in_a_data_set_is_in_its_score(open_head: HeadModel, tmp_p
 def test_a_small_talker_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The whole demo with one talker of 240 x 240; 4 mm is a bound of sanity, not what the fit can do."""
+    """The whole demo with one talker of 200 x 200; 4 mm is a bound of sanity, not what the fit can do."""
 
     def one(folder: Path) -> tuple[Path, list[TalkerFiles]]:
         return make_all(folder, [SMALL])
 
     monkeypatch.setattr(demo, "make_all", one)
+    monkeypatch.setenv("COLUMNS", "120")
     assert demo.run_demo(tmp_path / "demo", "local", 1) == 0
     (line,) = json.loads((tmp_path / "demo" / "scores.json").read_text())
     assert line["name"] == SMALL.name
     assert line["frames"] == line["true_frames"] > 25
-    assert line["words"] == 3
+    assert line["words"] == 2
     assert line["word_error_ms"] < 60
     assert line["errors"]["vertex_mm"] < 4
     assert line["errors"]["valid_ratio"] == 1
