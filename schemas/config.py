@@ -60,9 +60,9 @@ class FitConfig:
     head_model: str = "open-head"
     iterations: int = 15
     """Most Gauss-Newton iterations of each of the two stages."""
-    tolerance: float = 3e-3
+    tolerance: float = 5e-3
     """A stage ends when an iteration lowers the objective by less than this fraction."""
-    key_frames: int = 16
+    key_frames: int = 12
     """Frames, spread over the clip, on which shape and focal length are found."""
     robust_scale: float = 0.03
     """Geman-McClure scale of the landmark error, as a fraction of the interocular distance."""

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from pipelines.engine import Crash, Item, Task
-from pipelines.threads import use_one_thread
+from pipelines.process import settle_process
 
 
 class LocalEngine:
@@ -27,7 +27,7 @@ class LocalEngine:
         started = False
         for item in items:
             if not started:
-                use_one_thread()
+                settle_process()
                 started = True
             try:
                 outcome = task(item)

@@ -119,9 +119,9 @@ class _Host:
     """A worker process."""
 
     def __init__(self) -> None:
-        from pipelines.threads import use_one_thread
+        from pipelines.process import settle_process
 
-        use_one_thread()
+        settle_process()
 
     def run(self, task: Task, item: Any) -> Any:
         """Run the task on one item."""

@@ -43,7 +43,8 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 def index(root: Path) -> pd.DataFrame:
-    return pd.read_parquet(root / "index.parquet").set_index("clip_id")
+    table: pd.DataFrame = pd.read_parquet(root / "index.parquet").set_index("clip_id")
+    return table
 
 
 def write_manifest(path: Path, rows: list[dict[str, Any]]) -> Path:
