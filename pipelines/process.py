@@ -15,8 +15,7 @@ def settle_process() -> None:
     """Keep BLAS, torch and OpenCV to one thread, and freed memory in the process.
 
     One thread gives the same floats whatever the machine and no fight over its cores. By default glibc maps every block
-    of 128 KB and more anew, so that each tensor of a fit pays for its pages again: 15 % of a fit alone, more when
-    several workers do it at once.
+    of 128 KB and more anew, so that each tensor of a fit pays for its pages again: 15 % of a fit.
     """
     import cv2
     import scipy.linalg  # noqa: F401 - loads the BLAS libraries, so that the limit reaches them

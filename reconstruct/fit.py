@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 from reconstruct.camera import FACING_CAMERA, default_focal, image_centre, project
@@ -47,8 +48,8 @@ class Problem:
     """(T,) outer eye corner distance."""
     point_weight: Tensor
     """(L,) trust in each landmark, mean 1."""
-    times_s: Tensor
-    """(T,) presentation time."""
+    smooth: Tensor
+    """(T, T) float64, D^T D of the second differences D over time."""
     free: NDArray[np.int64]
     """Expression components that move."""
     lower: Tensor
@@ -185,12 +186,13 @@ def _pose_problem(
     scale = torch.maximum(scale, 0.7 * scale.median()).clamp(min=1.0)
     looseness = torch.as_tensor(embedding.spread_m)
     weight = 1 / (looseness**2 + config.embedding_floor_m**2)
+    bends = _second_differences(track.pts_us[seen] / 1e6)
     return Problem(
         points=landmark_points(model, embedding),
         observed=observed,
         scale_px=scale,
         point_weight=weight / weight.mean(),
-        times_s=torch.as_tensor(track.pts_us[seen] / 1e6, dtype=torch.float64),
+        smooth=torch.as_tensor((bends.T @ bends).toarray()),
         free=free,
         lower=lower,
         upper=upper,
@@ -402,29 +404,24 @@ def _cost(problem: Problem, columns: Slices, state: State, frames: NDArray[np.in
     total = total + len(motion) * problem.config.shape_weight * (state.shape**2).sum()
     total = total + len(motion) * problem.config.focal_weight * (state.log_focal - np.log(problem.focal_guess)) ** 2
     if frames is None:
-        matrix = torch.as_tensor(_second_differences(problem.times_s.numpy()))
-        total = total + (bend * (matrix @ motion) ** 2).sum()
+        total = total + (bend * motion * (problem.smooth @ motion)).sum()
     return float(total)
 
 
-def _second_differences(times_s: Float64) -> Float64:
-    """(T - 2, T) second differences in units of the median frame step; rows across a hole are left out.
+def _second_differences(times_s: Float64) -> sparse.csr_array:
+    """(up to T - 2, T) second differences in units of the median frame step; rows across a hole are left out.
 
     Variable frame rates are respected: the row is the second divided difference at the frames' own times.
     """
     count = len(times_s)
     if count < 3:
-        return np.zeros((0, count))
+        return sparse.csr_array((0, count))
     steps = np.diff(times_s)
     unit = float(np.median(steps))
     before, after = steps[:-1] / unit, steps[1:] / unit
-    matrix = np.zeros((count - 2, count))
-    rows = np.arange(count - 2)
-    matrix[rows, rows] = 2 / (before * (before + after))
-    matrix[rows, rows + 1] = -2 / (before * after)
-    matrix[rows, rows + 2] = 2 / (after * (before + after))
-    whole = (before < 2.5) & (after < 2.5)
-    return matrix[whole]
+    bands = [2 / (before * (before + after)), -2 / (before * after), 2 / (after * (before + after))]
+    matrix = sparse.diags_array(bands, offsets=[0, 1, 2], shape=(count - 2, count)).tocsr()
+    return matrix[np.flatnonzero((before < 2.5) & (after < 2.5))]
 
 
 def _solve(problem: Problem, columns: Slices, state: State, keys: NDArray[np.int64] | None) -> State:
@@ -484,15 +481,14 @@ def _step(
         hessian[:, right, right] += vergence
         hessian[:, left, right] -= vergence
         hessian[:, right, left] -= vergence
-    smooth = np.zeros((count, count))
+    smooth = torch.zeros(count, count, dtype=torch.float64)
     if keys is None:
-        matrix = _second_differences(problem.times_s.numpy())
-        smooth = matrix.T @ matrix
-        gradient += bend * (torch.as_tensor(smooth) @ motion)
+        smooth = problem.smooth
+        gradient += bend * (smooth @ motion)
     diagonal = hessian.diagonal(dim1=1, dim2=2)
     diagonal.add_(damping * diagonal + 1e-9)
     held = ((motion <= problem.lower) & (gradient > 0)) | ((motion >= problem.upper) & (gradient < 0))
-    system = _System(hessian, gradient, torch.as_tensor(smooth), bend)
+    system = _System(hessian, gradient, smooth, bend)
     if line.by_shared is not None:
         by_shared = (root[..., None] * line.by_shared).reshape(count, -1, line.by_shared.shape[-1])
         system = _bordered(problem, state, system, jacobian, by_shared, residual, damping)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import TalksetError
+from schemas.files import named_errors, write_atomic
 
 JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
 FORMAT = 1
@@ -55,7 +54,8 @@ class HeadModel:
     fixed_expressions: tuple[str, ...] = ()
     """Expressions that a joint already describes (jaw opening, gaze); a fit keeps them at zero."""
     regions: dict[str, NDArray[np.int32]] = field(default_factory=dict)
-    """Named vertex sets: face, lips, upper_face, left_eyeball, right_eyeball, mouth, neck, scalp."""
+    """Named vertex sets: face, upper_face, lips, eyelids, ears, scalp, left_eyeball, right_eyeball, mouth (inner),
+    tongue, neck."""
     sha256: str = ""
     """Of the content; set by `save` and `load`."""
 
@@ -160,20 +160,12 @@ def save(model: HeadModel, path: Path) -> str:
 
 
 def write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write a compressed .npz under a temporary name, fsync, and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a compressed .npz completely or not at all. Raises TalksetError disk_full or not_writable."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
 
 
 def load(path: Path) -> HeadModel:
