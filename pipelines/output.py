@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from schemas.files import (
     sync_folder,
     write_atomic,
 )
+from schemas.sink import link_or_copy
 
 MEDIA_FOLDERS: Final = ("media", "overlays")
 
@@ -97,12 +97,8 @@ def _same(target: Path, stored: Path) -> bool:
 
 def _link_or_copy(stored: Path, target: Path) -> None:
     temporary = partial_path(target)
-    temporary.unlink(missing_ok=True)
     try:
-        try:
-            os.link(stored, temporary)
-        except OSError:  # another file system, or one without links; if it is full the copy says so
-            shutil.copy2(stored, temporary)
+        link_or_copy(stored, temporary)
         temporary.replace(target)
     except OSError:
         temporary.unlink(missing_ok=True)

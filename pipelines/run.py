@@ -188,7 +188,7 @@ def _add(writer: DatasetWriter, row: Draft, session: Session) -> None:
     try:
         writer.add(row.record(session.store))
     except ValueError as error:
-        index = {**row.index, "status": "failed", "reason": "internal", "warnings": str(error), "num_frames": 0}
+        index = {**row.index, "status": "failed", "reason": "internal", "warnings": str(error), "num_frames": None}
         writer.add(Draft(index).record(session.store))
         report = session.report
         report.problems.append(Problem(str(index["source_uri"]), 0, row.clip_id, "write", "internal", str(error)))

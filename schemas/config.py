@@ -120,6 +120,8 @@ class ShardConfig:
     clips_per_row_group: int = 8
     max_shard_mb: int = 256
     zstd_level: int = 3
+    figures: bool = True
+    """Pictures in the data card: about a second."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -153,19 +154,30 @@ def read_checksums(root: Path) -> dict[str, str]:
     return hashes
 
 
-def refresh_manifest(root: Path, changed: Iterable[str] | None = None) -> Path:
+def refresh_manifest(root: Path, changed: Iterable[str] | None = None, known: Mapping[str, str] | None = None) -> Path:
     """Write MANIFEST.sha256 for the files that are there now; returns its path.
 
     `changed` (relative paths of files or folders) limits the hashing to those and to files not listed yet, keeping
-    the other recorded hashes, so that damage to an untouched file stays visible. None hashes everything.
+    the other recorded hashes, so that damage to an untouched file stays visible. `known` are hashes of files that
+    came unread from a verified place. Without either everything is hashed.
     Raises TalksetError disk_full, not_writable, or what `read_checksums` raises when `changed` is given.
     """
-    known = {} if changed is None else read_checksums(root)
+    recorded = dict(known or {}) if changed is None else read_checksums(root)
     touched = () if changed is None else tuple(name.rstrip("/") for name in changed)
     hashes = {}
+    unknown = []
     for name in list_files(root):
-        old = None if any(name == item or name.startswith(f"{item}/") for item in touched) else known.get(name)
-        hashes[name] = old or sha256_file(root / name)
+        if name in recorded and not any(name == item or name.startswith(f"{item}/") for item in touched):
+            hashes[name] = recorded[name]
+        else:
+            unknown.append(name)
+    hashes |= sha256_files(root, unknown)
     path = root / MANIFEST_NAME
     write_atomic(path, format_checksums(hashes).encode())
     return path
+
+
+def sha256_files(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """Hashes of files under `root`; hashing releases the interpreter, so threads share the work."""
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        return dict(zip(names, pool.map(lambda name: sha256_file(root / name), names), strict=True))

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.errors import REASONS
+from schemas.ranges import out_of_range, scalar_out_of_range
 from schemas.tables import EVENTS, INDEX, LANDMARKS, PARAMS, SAFE_NAME, STATUSES, WORDS, Column, Table
 from schemas.types import Event, HeadTrack, Interval, LandmarkTrack, Transcription
 
@@ -53,6 +54,8 @@ def clip_rows(record: ClipRecord) -> ClipRows:
     Raises ValueError that names clip, column, value and what was expected.
     """
     index = _index_row(record.index)
+    if record.head is not None:
+        index["head_model"] = record.head.head_model
     clip_id = index["clip_id"]
     accepted = index["status"] == "accepted"
     if accepted != (record.head is not None and record.landmarks is not None):
@@ -131,10 +134,11 @@ def _track_row(table: Table, values: Mapping[str, Any]) -> Row:
             row[column.name] = _scalar(column, value, name)
             continue
         array = _check_shape(column, np.asarray(value), frames, name)
-        if column.floating:
-            measured = array[row["valid"]] if column.per_frame else array
-            if not np.isfinite(measured).all():
-                raise ValueError(f"{name} is not finite where it is valid")
+        measured = array[row["valid"]] if column.floating and column.per_frame else array
+        if column.floating and not np.isfinite(measured).all():
+            raise ValueError(f"{name} is not finite where it is valid")
+        if wrong := out_of_range(column, measured):
+            raise ValueError(f"{name} holds {wrong}")
         row[column.name] = np.ascontiguousarray(array).reshape(-1)
     return row
 
@@ -149,6 +153,8 @@ def _scalar(column: Column, value: Any, name: str) -> Any:
         scalar = None
     if scalar is None and not column.nullable:
         raise ValueError(f"{name} is missing")
+    if scalar is not None and (wrong := scalar_out_of_range(column, scalar)):
+        raise ValueError(f"{name} is {wrong}")
     return scalar
 
 

@@ -6,21 +6,35 @@ them is a MINOR change of the schema version, so a reader must not mind columns 
 
 Per-frame tensors are flat `list<float32>`: the one layout that pyarrow, pandas, polars, DuckDB, HF datasets and Ray
 all open as contiguous float32.
+
+To add a column: append it to its table with `since` the next MINOR version, raise `SCHEMA_VERSION`, and tell
+`talkset.versions.upgrade` how to fill it where an older data set can know it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = "1.0.0"
-"""MAJOR: a column was renamed, removed or changed its meaning; MINOR: columns were added."""
+SCHEMA_VERSION: Final = "1.1.0"
+"""MAJOR: a column was renamed, removed or changed its meaning; MINOR: columns were added; PATCH: descriptions."""
+
+SCHEMA_HISTORY: Final = {
+    "1.0.0": "first version",
+    "1.1.0": "`index.head_model`; ranges in the field metadata; quantiles in stats.json; users' columns in columns/",
+}
+"""What each version of the schema brought."""
 
 STATUSES: Final = ("accepted", "rejected", "failed")
+
+MAX_COEFFICIENT: Final = 50.0
+"""Identity and expression coefficients beyond this are no head: they have about unit variance."""
 
 STRING: Final = pa.string()
 FLOATS: Final = pa.list_(pa.field("element", pa.float32()))
@@ -37,6 +51,8 @@ class Column:
 
     `shape` names axes: "T" is `num_frames` of the row, other letters are the model's own sizes (S shape components,
     E expression components), numbers are fixed. `label` marks id and label columns, which are dictionary encoded.
+    `low` and `high` bound every present, valid value, both included; of an axis-angle column they bound the angle.
+    `since` is the schema version that brought the column.
     """
 
     name: str
@@ -48,6 +64,9 @@ class Column:
     rotation: str | None = None
     nullable: bool = True
     label: bool = False
+    low: float | None = None
+    high: float | None = None
+    since: str = "1.0.0"
 
     @property
     def per_frame(self) -> bool:
@@ -61,7 +80,7 @@ class Column:
         return bool(pa.types.is_floating(leaf))
 
     def field(self) -> pa.Field:
-        """The Arrow field; shape (JSON), unit, space, rotation and meaning are its metadata."""
+        """The Arrow field; shape (JSON), unit, space, rotation, range (JSON) and meaning are its metadata."""
         metadata = {"meaning": self.meaning}
         if self.shape is not None:
             metadata["shape"] = json.dumps(self.shape)
@@ -69,8 +88,28 @@ class Column:
             value = getattr(self, key)
             if value is not None:
                 metadata[key] = value
+        if self.low is not None or self.high is not None:
+            metadata["range"] = json.dumps([self.low, self.high])
         encoded = {key.encode(): value.encode() for key, value in metadata.items()}
         return pa.field(self.name, self.type, nullable=self.nullable, metadata=encoded)
+
+    @classmethod
+    def from_field(cls, field: pa.Field) -> Column:
+        """The column that a field of a stored table describes."""
+        metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        low, high = json.loads(metadata.get("range", "[null, null]"))
+        return cls(
+            field.name,
+            field.type,
+            metadata.get("meaning", ""),
+            tuple(json.loads(metadata["shape"])) if "shape" in metadata else None,
+            metadata.get("unit"),
+            metadata.get("space"),
+            metadata.get("rotation"),
+            field.nullable,
+            low=low,
+            high=high,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,12 +118,18 @@ class Table:
 
     name: str
     columns: tuple[Column, ...]
+    version: str = SCHEMA_VERSION
 
     @property
     def schema(self) -> pa.Schema:
         """The complete Arrow schema, with table name and schema version as metadata."""
-        metadata = {b"talkset.table": self.name.encode(), b"talkset.schema_version": SCHEMA_VERSION.encode()}
+        metadata = {b"talkset.table": self.name.encode(), b"talkset.schema_version": self.version.encode()}
         return pa.schema([column.field() for column in self.columns], metadata=metadata)
+
+    def at(self, version: str) -> Table:
+        """The table as an older schema version of the same MAJOR had it."""
+        known = tuple(column for column in self.columns if version_key(column.since) <= version_key(version))
+        return dataclasses.replace(self, columns=known, version=version)
 
     @property
     def dictionary_columns(self) -> list[str]:
@@ -98,21 +143,37 @@ class Table:
         return [f"{column.name}.list.element" if column.shape else column.name for column in floats]
 
 
-def _label(name: str, meaning: str, nullable: bool = True) -> Column:
-    return Column(name, STRING, meaning, nullable=nullable, label=True)
+def version_key(version: str) -> tuple[int, int, int]:
+    """The three numbers of a version, to compare. Raises ValueError for other text."""
+    match = re.fullmatch(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})", version)
+    if match is None:
+        raise ValueError(f"{version!r} is no version of the form MAJOR.MINOR.PATCH")
+    return int(match[1]), int(match[2]), int(match[3])
 
 
-def _score(name: str, meaning: str, unit: str = "1") -> Column:
-    return Column(name, pa.float64(), meaning, unit=unit)
+def _label(name: str, meaning: str, nullable: bool = True, since: str = "1.0.0") -> Column:
+    return Column(name, STRING, meaning, nullable=nullable, label=True, since=since)
 
 
-def _axis_angle(name: str, meaning: str, space: str = "model") -> Column:
-    return Column(name, FLOATS, meaning, ("T", 3), "rad", space, "axis_angle")
+def _score(name: str, meaning: str, unit: str = "1", low: float | None = None, high: float | None = None) -> Column:
+    return Column(name, pa.float64(), meaning, unit=unit, low=low, high=high)
+
+
+def _number(name: str, meaning: str, unit: str, low: int = 1) -> Column:
+    return Column(name, pa.int32(), meaning, unit=unit, low=low)
+
+
+def _axis_angle(name: str, meaning: str, space: str = "model", high: float = math.pi) -> Column:
+    return Column(name, FLOATS, meaning, ("T", 3), "rad", space, "axis_angle", low=0.0, high=high)
+
+
+def _coefficients(name: str, meaning: str, shape: tuple[str | int, ...]) -> Column:
+    return Column(name, FLOATS, meaning, shape, "1", "model", low=-MAX_COEFFICIENT, high=MAX_COEFFICIENT)
 
 
 _CLIP_ID = _label("clip_id", "the clip; also the stem of its media files", nullable=False)
-_NUM_FRAMES = Column("num_frames", pa.int32(), "number of frames T", unit="frames", nullable=False)
-_PTS = Column("pts_us", INTS, "presentation time from the start of the clip", ("T",), "us")
+_NUM_FRAMES = Column("num_frames", pa.int32(), "number of frames T", unit="frames", nullable=False, low=1)
+_PTS = Column("pts_us", INTS, "presentation time from the start of the clip", ("T",), "us", low=0)
 
 INDEX: Final = Table(
     "index",
@@ -125,34 +186,35 @@ INDEX: Final = Table(
         _label("split", "train, val or test"),
         Column("start_us", pa.int64(), "first frame on the source clock", unit="us"),
         Column("end_us", pa.int64(), "end of the last frame on the source clock", unit="us"),
-        Column("num_frames", pa.int32(), "number of frames T", unit="frames"),
-        Column("fps_num", pa.int32(), "nominal frame rate, numerator", unit="frames"),
-        Column("fps_den", pa.int32(), "nominal frame rate, denominator", unit="s"),
-        Column("width", pa.int32(), "width of the displayed source image", unit="px"),
-        Column("height", pa.int32(), "height of the displayed source image", unit="px"),
+        _number("num_frames", "number of frames T", "frames"),
+        _number("fps_num", "nominal frame rate, numerator", "frames"),
+        _number("fps_den", "nominal frame rate, denominator", "s"),
+        _number("width", "width of the displayed source image", "px"),
+        _number("height", "height of the displayed source image", "px"),
         _label("shard", "file name of the part, the same in every sharded table; absent for rows without parameters"),
-        Column("row", pa.int32(), "row inside the part"),
+        _number("row", "row inside the part", "1", low=0),
         _label("status", "accepted, rejected or failed", nullable=False),
         _label("reason", "reason class of a row that is not accepted"),
-        _score("nme_mean", "mean over valid frames of residual / outer eye corner distance"),
-        _score("nme_p95", "95th percentile of the same"),
-        _score("valid_ratio", "fraction of frames in which the face was seen"),
-        _score("speech_ratio", "fraction of the clip in which somebody speaks"),
+        _score("nme_mean", "mean over valid frames of residual / outer eye corner distance", low=0),
+        _score("nme_p95", "95th percentile of the same", low=0),
+        _score("valid_ratio", "fraction of frames in which the face was seen", low=0, high=1),
+        _score("speech_ratio", "fraction of the clip in which somebody speaks", low=0, high=1),
         _score("sync_offset_ms", "offset of sound against lips", "ms"),
         _score("sync_confidence", "confidence of the sync offset"),
         _label("language", "language of the speech"),
         Column("transcript", STRING, "what is said"),
         _label("emotion", "emotion of the clip"),
-        _score("emotion_confidence", "confidence of the emotion"),
-        _score("valence", "unpleasant to pleasant"),
-        _score("arousal", "calm to excited"),
+        _score("emotion_confidence", "confidence of the emotion", low=0, high=1),
+        _score("valence", "unpleasant to pleasant", low=-1, high=1),
+        _score("arousal", "calm to excited", low=-1, high=1),
         _label("review", "decision of a reviewer: accept or reject"),
-        Column("track", pa.int32(), "number of the face track inside the source"),
+        _number("track", "number of the face track inside the source", "1", low=0),
         Column("has_audio", pa.bool_(), "whether the source carries sound"),
         _label("licence", "licence of the source video"),
         Column("labels", STRING, "further labels of the manifest, a JSON object"),
         Column("warnings", STRING, "what a reader should know about this clip"),
         _label("model_sha256", "content hash of the head model"),
+        _label("head_model", "name of the head model", since="1.1.0"),
     ),
 )
 
@@ -163,19 +225,19 @@ PARAMS: Final = Table(
         _NUM_FRAMES,
         _PTS,
         _label("head_model", "name of the head model; expression codes mean nothing without it"),
-        Column("shape", FLOATS, "identity coefficients, one set for the clip", ("S",), "1", "model"),
-        Column("expression", FLOATS, "expression coefficients", ("T", "E"), "1", "model"),
-        _axis_angle("global_pose", "head rotation, model space to camera space", "camera"),
+        _coefficients("shape", "identity coefficients, one set for the clip", ("S",)),
+        _coefficients("expression", "expression coefficients", ("T", "E")),
+        _axis_angle("global_pose", "head rotation, model space to camera space, unwrapped", "camera", 8 * math.pi),
         _axis_angle("neck_pose", "neck rotation against its parent"),
         _axis_angle("jaw_pose", "jaw rotation against its parent"),
         _axis_angle("left_eye_pose", "rotation of the subject's left eye against its parent"),
         _axis_angle("right_eye_pose", "rotation of the subject's right eye against its parent"),
-        Column("translation", FLOATS, "head translation", ("T", 3), "m", "camera"),
-        Column("focal_px", pa.float32(), "focal length, one for the clip", unit="px", space="image"),
+        Column("translation", FLOATS, "head translation", ("T", 3), "m", "camera", low=-1000, high=1000),
+        Column("focal_px", pa.float32(), "focal length, one for the clip", unit="px", space="image", low=1),
         Column("principal_point", FLOATS, "principal point x, y", (2,), "px", "image"),
         Column("valid", BOOLS, "false where nothing was seen and the values are not measured", ("T",)),
-        Column("residual_px", FLOATS, "mean landmark reprojection error, NaN where not valid", ("T",), "px", "image"),
-        Column("nme", FLOATS, "residual / outer eye corner distance, NaN where not valid", ("T",), "1", "image"),
+        Column("residual_px", FLOATS, "mean landmark reprojection error", ("T",), "px", "image", low=0),
+        Column("nme", FLOATS, "residual / outer eye corner distance", ("T",), "1", "image", low=0),
     ),
 )
 
@@ -198,12 +260,12 @@ LANDMARKS: Final = Table(
 )
 
 _SPAN = (
-    Column("start_us", pa.int64(), "start from the start of the clip", unit="us", nullable=False),
+    Column("start_us", pa.int64(), "start from the start of the clip", unit="us", nullable=False, low=0),
     Column("end_us", pa.int64(), "end from the start of the clip", unit="us", nullable=False),
 )
 _INTERVAL = (
     _label("label", "the word, phone or event", nullable=False),
-    Column("score", pa.float32(), "confidence 0..1, absent where the engine gives none", unit="1"),
+    Column("score", pa.float32(), "confidence, absent where the engine gives none", unit="1", low=0, high=1),
     Column("interpolated", pa.bool_(), "true where the times were placed, not measured", nullable=False),
     _label("source", "engine and model, or the importer", nullable=False),
 )
