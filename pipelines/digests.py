@@ -6,14 +6,19 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from schemas.config import Config
 from schemas.errors import TalksetError, UsageError
 
+if TYPE_CHECKING:
+    from reconstruct.models.registry import Entry
+
 LIBRARIES: Final = ("anny", "av", "mediapipe", "numpy", "opencv-python", "pocketsphinx", "pyarrow", "scipy", "torch")
+MODELS_FOLDER: Final = "models"
+"""Where a data set holds the models whose licences let them travel with it."""
 LICENCES: Final = {"mediapipe": "Apache-2.0", "pocketsphinx": "BSD-2-Clause"}
 
 
@@ -45,11 +50,39 @@ def describe_models(config: Config, digests: Mapping[str, str]) -> list[dict[str
 
     licences = {entry.name: entry.licence for entry in entries()}
     name = config.fit.head_model
-    described = [{"name": name, "sha256": digests["head_model"], "licence": licences.get(name, "")}]
+    head = {"name": name, "sha256": digests["head_model"], "licence": licences.get(name, "")}
+    if (entry := _travelling(name)) is not None:
+        head["file"] = f"{MODELS_FOLDER}/{entry.path.name}"
+    described = [head]
     for role in ("detector", "aligner"):
         backend, _, number = digests[role].partition("-")
         described.append({"name": f"{backend} {number}", "licence": LICENCES.get(backend, ""), "sha256": ""})
     return described
+
+
+def bundled_models(config: Config, digests: Mapping[str, str]) -> dict[str, Path]:
+    """Name in the data set's `models/` -> file of this machine, for the head model and the landmarks on it.
+
+    With them the rows mean the same on every machine, whatever is installed there. Licensed models never travel.
+    """
+    from reconstruct.embedding import embedding_path
+    from reconstruct.landmarks.embed import embedding_for
+    from reconstruct.models.registry import load_model
+
+    entry = _travelling(config.fit.head_model)
+    if entry is None:
+        return {}
+    model, detector = load_model(entry.name), digests["detector"]
+    embedding_for(model, detector)  # is there after a fit, unless the cache was emptied since
+    embedding = embedding_path(model, detector)
+    return {entry.path.name: entry.path, f"{entry.path.stem}.{detector}.embedding.npz": embedding}
+
+
+def _travelling(name: str) -> Entry | None:
+    """The entry of a model that may be part of a data set."""
+    from reconstruct.models.registry import entries
+
+    return next((entry for entry in entries() if entry.name == name and entry.travels), None)
 
 
 def library_versions() -> dict[str, str]:

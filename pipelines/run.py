@@ -13,7 +13,7 @@ import yaml
 from pipelines.assemble import Draft, build_digest, drafts
 from pipelines.build import CLIP_STAGES, REVIEW_STAGES
 from pipelines.checks import check_config
-from pipelines.digests import describe_models, library_versions, model_digests
+from pipelines.digests import MODELS_FOLDER, bundled_models, describe_models, library_versions, model_digests
 from pipelines.engine import make_engine
 from pipelines.keys import output_digest
 from pipelines.ledger import DONE, REJECTED, Entry, Ledger
@@ -25,7 +25,7 @@ from pipelines.stage import ClipItem
 from pipelines.work import Step
 from schemas.config import Config
 from schemas.errors import UsageError
-from schemas.files import MANIFEST_NAME, refresh_manifest
+from schemas.files import MANIFEST_NAME, named_errors, refresh_manifest, write_atomic
 from schemas.manifest import read_manifest
 from schemas.shards import DatasetWriter
 from schemas.tables import SCHEMA_VERSION
@@ -158,9 +158,24 @@ def _write(session: Session, rows: Sequence[Draft], note: BuildNote, digest: str
                 session.progress.step()
             (session.root / MANIFEST_NAME).unlink(missing_ok=True)  # what comes now is seen as unfinished
             _place(session.root, media)
+            if any(row.clip is not None for row in rows):
+                _place_models(session)
             writer.finish()
         session.report.written = True
     note.write(digest)
+
+
+def _place_models(session: Session) -> None:
+    """Copies, not links: the data set must not change with the user's cache, nor keep its permissions."""
+    folder = session.root / MODELS_FOLDER
+    wanted = bundled_models(session.config, session.digests)
+    with named_errors(folder):
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            if path.name not in wanted:
+                path.unlink()
+    for name, stored in wanted.items():
+        write_atomic(folder / name, stored.read_bytes())
 
 
 def _place(root: Path, media: Mapping[str, Mapping[str, Path]]) -> None:
@@ -188,7 +203,7 @@ def _add(writer: DatasetWriter, row: Draft, session: Session) -> None:
     try:
         writer.add(row.record(session.store))
     except ValueError as error:
-        index = {**row.index, "status": "failed", "reason": "internal", "warnings": str(error), "num_frames": None}
+        index = {**row.index, "status": "failed", "reason": "internal", "warnings": str(error), "num_frames": 0}
         writer.add(Draft(index).record(session.store))
         report = session.report
         report.problems.append(Problem(str(index["source_uri"]), 0, row.clip_id, "write", "internal", str(error)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,13 +310,23 @@ def cached_embedding(model: HeadModel, detector: str, compute: Callable[[], Embe
     with FileLock(f"{path}.lock"):
         if not path.is_file():
             LOGGER.info("embedding the landmarks of %s on %s", detector, model.name)
-            _save(compute(), path)
+            save_embedding(compute(), path)
+        return load_embedding(path)
+
+
+def load_embedding(path: Path) -> Embedding:
+    """Read what `save_embedding` wrote. Raises TalksetError corrupt_data for anything else."""
+    try:
         with np.load(path, allow_pickle=False) as stored:
             fields = {field.name: stored[field.name] for field in dataclasses.fields(Embedding) if field.name in stored}
             return Embedding(**json.loads(str(stored["meta"])), **fields)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        message = f"{path} is no landmark embedding ({error})"
+        raise TalksetError("corrupt_data", message, "Remove the file; it is made again when it is needed") from error
 
 
-def _save(embedding: Embedding, path: Path) -> None:
+def save_embedding(embedding: Embedding, path: Path) -> None:
+    """Write an embedding as .npz, completely or not at all. Raises TalksetError disk_full or not_writable."""
     arrays: dict[str, Any] = dataclasses.asdict(embedding)
     meta = {name: arrays.pop(name) for name in ("detector", "model_sha256")}
     write_npz(path, arrays | {"meta": np.array(json.dumps(meta))})

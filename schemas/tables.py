@@ -186,7 +186,7 @@ INDEX: Final = Table(
         _label("split", "train, val or test"),
         Column("start_us", pa.int64(), "first frame on the source clock", unit="us"),
         Column("end_us", pa.int64(), "end of the last frame on the source clock", unit="us"),
-        _number("num_frames", "number of frames T", "frames"),
+        _number("num_frames", "number of frames T", "frames", low=0),
         _number("fps_num", "nominal frame rate, numerator", "frames"),
         _number("fps_den", "nominal frame rate, denominator", "s"),
         _number("width", "width of the displayed source image", "px"),

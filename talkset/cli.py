@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.errors import TalksetError, UsageError
+from talkset.versions.commands import register as register_versions
 
 if TYPE_CHECKING:
     from pipelines.report import RunReport
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The head models of this installation.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+register_versions(app)
 console = Console(stderr=True, highlight=False)
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file over the defaults.")]

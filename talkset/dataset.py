@@ -1,45 +1,39 @@
 """Reading a finished data set: numpy arrays by clip, windows in seconds, filters over the index.
 
-Needs only numpy and pyarrow (torch for `Dataset.torch`, pandas for `Dataset.to_pandas`). A shard describes itself: the
-shape of a flat column stands in its Arrow field metadata, so columns that this version does not know open as well.
+Needs only numpy and pyarrow; what needs more (torch, pandas, video, the head models) is imported when it is called. A
+shard describes itself: the shape of a flat column stands in its Arrow field metadata, so columns that this version
+does not know open as well.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import re
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from talkset.where import parse_where, unknown_column
+from talkset.index import Index, IndexRow, added_columns
+from talkset.store import Array, DatasetError, Store
+from talkset.where import unknown_column
 
 if TYPE_CHECKING:
+    from talkset.loader import Loader
+    from talkset.normalise import Normaliser
     from talkset.torch_dataset import WindowDataset
 
-SUPPORTED_MAJOR: Final = 1
-"""MAJOR of the schema version that this reader understands."""
-SHARDED: Final = ("params", "landmarks")
-OPEN_FILES: Final = 8
-CACHE_BYTES: Final = 64 << 20
-"""Decoded columns kept: enough for the row groups at hand, little against a data loader worker's own memory."""
-_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
-_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+__all__ = ["Clip", "Dataset", "DatasetError", "open_dataset"]
 
-Array = NDArray[Any]
-
-
-class DatasetError(ValueError):
-    """A data set that cannot be read as asked: names the thing, the value and what to do."""
+TABLES: Final = ("params", "landmarks")
+"""Sharded tables in the order in which a signal is looked up; columns that users added come after them."""
+_KEYS: Final = ("clip_id", "num_frames")
 
 
 def open_dataset(
@@ -48,217 +42,39 @@ def open_dataset(
     where: str | pc.Expression | None = None,
     split: str | None = None,
 ) -> Dataset:
-    """Open a data set folder (a path, or a URI that `pyarrow.fs` knows, such as s3:// or gs://).
+    """Open a data set: a folder, or a URL such as s3://bucket/name, gs://bucket/name or hf://datasets/user/name.
 
-    `columns` limits the signals of a clip (default: all of params; those of landmarks are read when asked for).
+    `columns` limits the signals of a clip (default: all of params; others are read when asked for).
     `where` is a condition over the index, such as "nme_mean < 0.02 and speaker == 's1'" (see talkset.where) or a
     pyarrow expression; only accepted clips are read unless it mentions `status`. `split` selects train, val or test.
-    Raises DatasetError (a ValueError) for a missing or incompatible data set, an unknown column or a bad filter.
+    Raises DatasetError (a ValueError) for a missing or incompatible data set or a bad filter, KeyError for an unknown
+    column.
     """
-    store = _Store(path)
-    return Dataset(store, store.select(where, split), columns)
-
-
-class _Store:
-    """The files of one data set: a few open ParquetFile handles and the most recently decoded columns.
-
-    Handles are neither pickled nor shared over a fork, so it can travel to data loader workers.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        if not _URI.match(self.path):
-            self.path = os.path.abspath(self.path)
-        self._reset()
-        try:
-            self.facts: dict[str, Any] = json.loads(self.read_bytes("dataset.json"))
-        except FileNotFoundError as error:
-            message = f"{self.path} is no finished data set: it has no dataset.json; check the path or run it again"
-            raise DatasetError(message) from error
-        except ValueError as error:
-            raise DatasetError(f"{self.path}/dataset.json is damaged ({error}); run `talkset verify`") from error
-        version = str(self.facts.get("schema_version"))
-        major = version.partition(".")[0]
-        if major != str(SUPPORTED_MAJOR):
-            newer = major.isdigit() and int(major) > SUPPORTED_MAJOR
-            remedy = "upgrade talkset" if newer else "read it with the talkset version that wrote it (dataset.json)"
-            raise DatasetError(
-                f"{self.path} has schema version {version}, this talkset reads {SUPPORTED_MAJOR}.x; {remedy}"
-            )
-
-    def _reset(self) -> None:
-        if _URI.match(self.path):
-            filesystem, base = pafs.FileSystem.from_uri(self.path)
-        else:
-            filesystem, base = pafs.LocalFileSystem(), self.path
-        self._filesystem = pafs.SubTreeFileSystem(base, filesystem)
-        self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
-        self._decoded: OrderedDict[tuple[str, int, str], pa.Array] = OrderedDict()
-        self._group_ends: dict[str, Array] = {}
-        self._process = os.getpid()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "facts": self.facts}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
-
-    def read_bytes(self, name: str) -> bytes:
-        with self._filesystem.open_input_stream(name) as stream:
-            data: bytes = stream.read()
-        return data
-
-    def file(self, name: str) -> pq.ParquetFile:
-        """An open handle, kept among the `OPEN_FILES` most recently used."""
-        if self._process != os.getpid():
-            self._reset()
-        if name in self._files:
-            self._files.move_to_end(name)
-            return self._files[name]
-        try:
-            handle = pq.ParquetFile(self._filesystem.open_input_file(name), page_checksum_verification=True)
-        except FileNotFoundError as error:
-            raise DatasetError(f"{self.path}/{name} is missing; run `talkset verify`") from error
-        except (OSError, pa.ArrowException) as error:
-            raise DatasetError(f"{self.path}/{name} cannot be read ({error}); run `talkset verify`") from error
-        self._files[name] = handle
-        if len(self._files) > OPEN_FILES:
-            _, oldest = self._files.popitem(last=False)
-            oldest.close(force=True)
-        return handle
-
-    def rows_of_group(self, name: str) -> Array:
-        """Cumulative row count after each row group of a file."""
-        if name not in self._group_ends:
-            metadata = self.file(name).metadata
-            counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-            self._group_ends[name] = np.cumsum(counts, dtype=np.int64)
-        return self._group_ends[name]
-
-    def column(self, name: str, group: int, column: str, wanted: Sequence[str]) -> pa.Array:
-        """One decoded column of a row group; `wanted` are the columns worth decoding in the same read."""
-        key = (name, group, column)
-        handle = self.file(name)
-        if key not in self._decoded:
-            names = list(dict.fromkeys((column, *wanted)))
-            try:
-                table = handle.read_row_group(group, columns=names, use_threads=False)
-            except (OSError, pa.ArrowException) as error:
-                message = f"{self.path}/{name} row group {group} cannot be read ({error}); run `talkset verify`"
-                raise DatasetError(message) from error
-            for other in names:
-                self._decoded[name, group, other] = table[other].combine_chunks()
-                self._decoded.move_to_end((name, group, other))
-            held = sum(array.nbytes for array in self._decoded.values())
-            while held > CACHE_BYTES and len(self._decoded) > len(names):
-                held -= self._decoded.popitem(last=False)[1].nbytes
-        else:
-            self._decoded.move_to_end(key)
-        return self._decoded[key]
-
-    def cell(self, table: str, place: tuple[str, int], column: str, wanted: Sequence[str]) -> tuple[Any, pa.Field]:
-        """One cell of a sharded table: its Arrow scalar and field."""
-        shard, row = place
-        name = f"{table}/{shard}"
-        ends = self.rows_of_group(name)
-        group = int(np.searchsorted(ends, row, side="right"))
-        if group >= len(ends):
-            raise DatasetError(f"{self.path}/{name} has no row {row}; run `talkset verify`")
-        array = self.column(name, group, column, wanted)
-        return array[row - (int(ends[group - 1]) if group else 0)], self.file(name).schema_arrow.field(column)
-
-    def select(self, where: str | pc.Expression | None, split: str | None) -> pa.Table:
-        """The rows of the index that pass."""
-        handle = self.file("index.parquet")
-        schema = handle.schema_arrow
-        condition: Any = None
-        mentions_status = False
-        if isinstance(where, str):
-            condition, used = parse_where(where, schema)
-            mentions_status = "status" in used
-        elif where is not None:
-            condition = where
-            names = schema.names
-            missing = _missing_field(where, schema)
-            if missing is not None:
-                raise DatasetError(f"where: {unknown_column(missing, names)}")
-            without = pa.schema([field for field in schema if field.name != "status"])
-            mentions_status = _missing_field(where, without) is not None
-        if not mentions_status:
-            accepted = pc.field("status") == "accepted"
-            condition = accepted if condition is None else condition & accepted
-        if split is not None:
-            condition = condition & (pc.field("split") == split)
-        try:
-            table = handle.read().filter(condition)
-        except pa.ArrowException as error:
-            raise DatasetError(f"where {str(where)!r} cannot be applied to the index: {error}") from error
-        _check_names(table, self.path)
-        return table
-
-    def rows_of_clip(self, table: str, clip_id: str) -> list[dict[str, Any]]:
-        """The rows of a clip in a long table, in file order; row groups that cannot hold it are not read."""
-        name = f"{table}.parquet"
-        handle = self.file(name)
-        names = handle.schema_arrow.names
-        position = names.index("clip_id")
-        rows: list[dict[str, Any]] = []
-        for group in range(handle.metadata.num_row_groups):
-            statistics = handle.metadata.row_group(group).column(position).statistics
-            bounded = statistics is not None and statistics.has_min_max
-            if bounded and not statistics.min <= clip_id <= statistics.max:
-                continue
-            ids = self.column(name, group, "clip_id", names)
-            columns = {other: self.column(name, group, other, names) for other in names}
-            hits = pa.Table.from_arrays(list(columns.values()), names=list(columns)).filter(pc.equal(ids, clip_id))
-            rows += hits.to_pylist()
-        return rows
-
-
-def _missing_field(expression: pc.Expression, schema: pa.Schema) -> str | None:
-    """The name of a column that the expression needs and `schema` lacks."""
-    try:
-        schema.empty_table().filter(expression)
-    except pa.ArrowInvalid as error:
-        match = re.search(r"No match for FieldRef\.Name\((.*?)\) in", str(error))
-        return match[1] if match else None
-    except pa.ArrowException:
-        return None  # another fault of the expression; applying it to the index reports it
-    return None
-
-
-def _check_names(index: pa.Table, path: str) -> None:
-    """Refuse names that would leave the data set's folder."""
-    for column in ("shard", "clip_id"):
-        names = index[column].drop_null()
-        unsafe = names.filter(pc.invert(pc.match_substring_regex(names, rf"\A{_SAFE_NAME.pattern}\z")))
-        if len(unsafe):
-            message = f"{path}/index.parquet has the unsafe {column} {unsafe[0].as_py()!r}"
-            raise DatasetError(f"{message}; it is not a plain file name, do not trust this data set")
+    return Dataset(Index(Store(path)).select(where, split), columns)
 
 
 class Dataset:
     """The selected clips of a data set: `len`, iteration, `ds[i]` and `ds["clip_id"]` give `Clip`s."""
 
-    def __init__(self, store: _Store, index: pa.Table, columns: Sequence[str] | None) -> None:
-        self._store = store
-        self.index = index
-        """The selected rows of the index as an Arrow table."""
-        self._schemas: dict[str, pa.Schema] = {}
-        self._positions: dict[str, int] | None = None
+    def __init__(self, rows: Index, columns: Sequence[str] | None = None) -> None:
+        self.store: Store = rows.store
+        self.rows = rows
+        """The selected rows of the index."""
         self.selected = None if columns is None else tuple(columns)
         """The columns asked for, None for all of params."""
         if self.selected is not None and self._schema("params") is not None:
             for name in self.selected:
                 self.locate(name)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"store": self.store, "rows": self.rows, "selected": self.selected}
+
     def __repr__(self) -> str:
-        facts = self._store.facts
-        return f"<talkset data set {facts.get('name')} {facts.get('version')}: {len(self)} clips of {self._store.path}>"
+        facts = self.facts
+        return f"<talkset data set {facts.get('name')} {facts.get('version')}: {len(self)} clips of {self.store.shown}>"
 
     def __len__(self) -> int:
-        return int(self.index.num_rows)
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[Clip]:
         return (self[position] for position in range(len(self)))
@@ -266,22 +82,60 @@ class Dataset:
     def __getitem__(self, key: int | str) -> Clip:
         """A clip by position or id. Raises IndexError or KeyError."""
         if isinstance(key, str):
-            if self._positions is None:
-                self._positions = {clip_id: place for place, clip_id in enumerate(self.index["clip_id"].to_pylist())}
-            if key not in self._positions:
-                raise KeyError(f"clip {key!r} is not among the {len(self)} selected clips of {self._store.path}")
-            position = self._positions[key]
-        else:
-            position = range(len(self))[key]
-        row = {name: self.index[name][position].as_py() for name in self.index.column_names}
-        return Clip(self, row)
+            position = self.rows.position(key)
+            if position < 0:
+                raise KeyError(f"clip {key!r} is not among the {len(self)} selected clips of {self.store.shown}")
+            return Clip(self, position)
+        return Clip(self, range(len(self))[key])
+
+    def select(
+        self,
+        where: str | pc.Expression | None = None,
+        split: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Dataset:
+        """The clips of this selection that pass a further condition; with other columns, where they are given."""
+        return Dataset(self.rows.select(where, split, every_status=True), columns or self.selected)
+
+    @property
+    def index(self) -> pa.Table:
+        """The selected rows of the index as an Arrow table, read at every call; `column` reads one column."""
+        return self.rows.table()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One index column of the selected clips. Raises KeyError with a suggestion."""
+        return self.rows.column(name)
+
+    @functools.cached_property
+    def _places(self) -> tuple[list[str], NDArray[np.int32], NDArray[np.int32]]:
+        coded = self.column("shard").combine_chunks().dictionary_encode()
+        if isinstance(coded, pa.ChunkedArray):
+            coded = coded.combine_chunks()
+        codes = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+        rows = pc.fill_null(self.column("row"), -1).to_numpy().astype(np.int32)
+        return coded.dictionary.to_pylist(), codes, rows
+
+    @property
+    def shard_names(self) -> list[str]:
+        """The parts in which the selected clips are."""
+        return self._places[0]
+
+    @property
+    def shard_of(self) -> NDArray[np.int32]:
+        """(N,) for each selected clip its part in `shard_names`, -1 for one without parameters."""
+        return self._places[1]
+
+    @property
+    def row_of(self) -> NDArray[np.int32]:
+        """(N,) row of each selected clip inside its part, -1 for one without parameters."""
+        return self._places[2]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The content of dataset.json: name, version, models, licences, counts."""
-        return dict(self._store.facts)
+        """The content of dataset.json: name, version, models, licences, counts, history."""
+        return dict(self.store.facts)
 
-    @property
+    @functools.cached_property
     def columns(self) -> tuple[str, ...]:
         """The signals of a clip: those asked for, else all of params."""
         if self.selected is not None:
@@ -291,53 +145,115 @@ class Dataset:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """The content of stats.json: `totals`, and by head model count, mean, std, min, max of every signal."""
-        stats: dict[str, Any] = json.loads(self._store.read_bytes("stats.json"))
-        return stats
+        """The content of stats.json, of all accepted clips: `totals`, and by head model count, mean, std, min, max and
+        quantiles of every signal.
+        """
+        try:
+            return self.store.read_json("stats.json")
+        except FileNotFoundError as error:
+            raise DatasetError(f"{self.store.shown} has no stats.json; run `talkset verify`") from error
 
-    def to_pandas(self) -> Any:
-        """The selected rows of the index as a pandas DataFrame."""
-        return self.index.to_pandas()
+    def normaliser(self, columns: Sequence[str], kind: str = "mean_std") -> Normaliser:
+        """Normalisation of signals by stats.json; see talkset.normalise. The clips must share one head model."""
+        from talkset.normalise import Normaliser
+
+        models = pc.unique(self.column("head_model").drop_null()).to_pylist()
+        if len(models) != 1:
+            message = (
+                f"the selected clips have the head models {', '.join(sorted(models)) or 'none'}, whose codes differ"
+            )
+            raise DatasetError(f"{message}; select one with where=\"head_model == '...'\"")
+        return Normaliser.from_stats(self.stats, columns, models[0], kind)
+
+    def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The selected rows of the index, or of the named signals with clip_id and num_frames, in flat columns."""
+        from talkset.tables import signals_table
+
+        return self.index if columns is None else signals_table(self, columns)
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> Any:
+        """`to_arrow` as a pandas DataFrame; a tensor cell is a flat float32 array."""
+        return self.to_arrow(columns).to_pandas()
+
+    def to_polars(self, columns: Sequence[str] | None = None) -> Any:
+        """`to_arrow` as a polars DataFrame. Raises DatasetError when polars is missing."""
+        from talkset.tables import to_polars
+
+        return to_polars(self.to_arrow(columns))
+
+    def to_hf(self, columns: Sequence[str]) -> Any:
+        """A Hugging Face `datasets.Dataset` of the named signals with typed features: (T, 52) is an Array2D."""
+        from talkset.tables import to_hf
+
+        return to_hf(self, columns)
 
     def window(self, clip: int | str | Clip, start_s: float, seconds: float) -> dict[str, Any]:
         """`seconds` of a clip from `start_s` on; see `Clip.window`."""
         chosen = clip if isinstance(clip, Clip) else self[clip]
         return chosen.window(start_s, start_s + seconds)
 
-    def torch(self, columns: Sequence[str], window_s: float | None = None) -> WindowDataset:
-        """A map-style torch data set of dictionaries of tensors, whole clips or consecutive windows of `window_s`.
+    def torch(self, columns: Sequence[str], window_s: float | None = None, hop_s: float | None = None) -> WindowDataset:
+        """A map-style torch data set of dictionaries of tensors, whole clips or windows of `window_s` every `hop_s`.
 
-        Windows do not overlap; a rest that is shorter than a window is left out. The number of frames may differ
-        between clips and, at odd frame rates, by one between windows: pass `collate_fn=dataset.collate` to a
-        DataLoader to pad them. Raises DatasetError when torch is missing or a column is not numeric.
+        Windows do not overlap unless `hop_s` is shorter; a rest that is shorter than a window is left out. The number
+        of frames may differ between clips and, at odd frame rates, by one between windows: pass
+        `collate_fn=dataset.collate` to a DataLoader to pad them. `loader` is many times faster.
+        Raises DatasetError when torch is missing or a column is not numeric.
         """
-        try:
-            from talkset.torch_dataset import WindowDataset
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise DatasetError("Dataset.torch needs PyTorch: pip install torch") from error
-        return WindowDataset(Dataset(self._store, self.index, columns), window_s)
+        _need_torch("Dataset.torch")
+        from talkset.torch_dataset import WindowDataset
+
+        return WindowDataset(self.select(columns=columns), window_s, hop_s)
+
+    def loader(self, columns: Sequence[str], batch_size: int, **options: Any) -> Loader:
+        """Shuffled, padded, optionally normalised batches of torch tensors for training; see talkset.loader.Loader.
+
+        Raises DatasetError when torch is missing or a column is not numeric.
+        """
+        _need_torch("Dataset.loader")
+        from talkset.loader import Loader
+
+        return Loader(self, columns, batch_size, **options)
+
+    def has_file(self, name: str) -> bool:
+        """Whether the data set has a file of that relative name."""
+        return self.store.has_file(name)
+
+    def list_files(self, folder: str) -> list[str]:
+        """Relative names of the files in a folder of the data set."""
+        return self.store.list_files(folder)
+
+    def local_path(self, name: str) -> Path:
+        """A file of the data set as a path of this machine, fetched where it is remote."""
+        return self.store.local_path(name)
+
+    @functools.cached_property
+    def _tables(self) -> tuple[str, ...]:
+        return (*TABLES, *(f"columns/{name}" for name in added_columns(self.store, "params")))
 
     def _schema(self, table: str) -> pa.Schema | None:
         """Schema of a sharded table, from the first selected part; None when no selected clip has parameters."""
-        if table not in self._schemas:
-            shards = self.index["shard"].drop_null()
-            if len(shards) == 0:
-                return None
-            self._schemas[table] = self._store.file(f"{table}/{shards[0].as_py()}").schema_arrow
-        return self._schemas[table]
+        return self.store.schema(f"{table}/{self.shard_names[0]}") if self.shard_names else None
+
+    @functools.cached_property
+    def _located(self) -> dict[str, tuple[str, str]]:
+        return {}
 
     def locate(self, name: str) -> tuple[str, str]:
         """Table and column behind a name; `landmarks.valid` names a table where both have the column.
 
         Raises KeyError with a suggestion.
         """
+        if name not in self._located:
+            self._located[name] = self._find(name)
+        return self._located[name]
+
+    def _find(self, name: str) -> tuple[str, str]:
         prefix, dot, rest = name.partition(".")
-        tables = (prefix,) if dot and prefix in SHARDED else SHARDED
-        column = rest if dot and prefix in SHARDED else name
+        qualified = dot and prefix in TABLES
+        column = rest if qualified else name
         known: list[str] = []
-        for table in tables:
+        for table in (prefix,) if qualified else self._tables:
             schema = self._schema(table)
             if schema is not None:
                 if column in schema.names and column not in _KEYS:
@@ -345,12 +261,32 @@ class Dataset:
                 known += [other for other in schema.names if other not in known and other not in _KEYS]
         raise KeyError(unknown_column(column, known))
 
-    def field_type(self, table: str, column: str) -> pa.DataType:
-        """Arrow type of a located column."""
+    def field(self, name: str) -> pa.Field:
+        """Arrow field of a signal; shape (JSON), unit, space, rotation, range and meaning are its metadata."""
+        table, column = self.locate(name)
         schema = self._schema(table)
         if schema is None:
-            raise KeyError(f"no selected clip has a table {table!r}")
-        return schema.field(column).type
+            raise KeyError(f"no selected clip has a signal {name!r}")
+        return schema.field(column)
+
+    def field_metadata(self, name: str) -> dict[str, str]:
+        """The metadata of a signal's field as text."""
+        return {key.decode(): value.decode() for key, value in (self.field(name).metadata or {}).items()}
+
+    def shape(self, name: str) -> tuple[str | int, ...]:
+        """Logical shape of a signal, such as ("T", 3); () for a number."""
+        return self._shapes(name)
+
+    @functools.cached_property
+    def _shape_cache(self) -> dict[str, tuple[str | int, ...]]:
+        return {}
+
+    def _shapes(self, name: str) -> tuple[str | int, ...]:
+        if name not in self._shape_cache:
+            field = self.field(name)
+            text = (field.metadata or {}).get(b"shape", b"[-1]" if pa.types.is_list(field.type) else b"[]")
+            self._shape_cache[name] = tuple(json.loads(text))
+        return self._shape_cache[name]
 
     def in_table(self, table: str, names: Sequence[str]) -> list[str]:
         """Those of the named signals that are columns of `table`: worth decoding in one read."""
@@ -358,23 +294,31 @@ class Dataset:
         return [column for place, column in places if place == table]
 
 
-_KEYS: Final = ("clip_id", "num_frames")
+def _need_torch(who: str) -> None:
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise DatasetError(f"{who} needs PyTorch: pip install torch") from error
 
 
 class Clip(Mapping[str, Any]):
     """One clip: a mapping from signal name to array, with the index values as `.index` and as attributes."""
 
-    def __init__(self, dataset: Dataset, index: dict[str, Any]) -> None:
-        self._dataset = dataset
-        self.index = index
-        """Every value of the clip's index row."""
+    def __init__(self, dataset: Dataset, position: int) -> None:
+        self.dataset = dataset
+        self.position = position
+        """Place among the selected clips."""
+        self.index: Mapping[str, Any] = IndexRow(dataset.rows, position)
+        """Every value of the clip's index row, read when asked for."""
 
     def __repr__(self) -> str:
         return f"<clip {self.clip_id}: {self.num_frames} frames>"
 
     def __getattr__(self, name: str) -> Any:
         """A value of the index row."""
-        if not name.startswith("_") and name != "index" and name in self.index:
+        if not name.startswith("_") and name not in ("index", "dataset") and name in self.index:
             return self.index[name]
         raise AttributeError(f"a clip has no {name!r}; signals are clip[{name!r}], index values are in clip.index")
 
@@ -399,11 +343,11 @@ class Clip(Mapping[str, Any]):
     @property
     def media_path(self) -> Path | None:
         """The clip's own video, None where the data set has none for it (or is not on this machine)."""
-        path = Path(self._dataset._store.path, "media", f"{self.clip_id}.mp4")
+        path = Path(self.dataset.store.path, "media", f"{self.clip_id}.mp4")
         return path if path.is_file() else None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._dataset.columns if self.index["shard"] is not None else ())
+        return iter(self.dataset.columns if self.dataset.shard_of[self.position] >= 0 else ())
 
     def __len__(self) -> int:
         return len(tuple(iter(self)))
@@ -416,31 +360,37 @@ class Clip(Mapping[str, Any]):
 
         Raises KeyError for an unknown signal, one not among the columns asked for, or a clip without parameters.
         """
-        selected = self._dataset.selected
+        selected = self.dataset.selected
         if selected is not None and name not in selected:
             raise KeyError(f"{name!r} is not among the columns the data set was opened with: {', '.join(selected)}")
-        return self._read(name, selected or ())[0]
+        return self.read(name, selected or ())
 
-    def _read(self, name: str, wanted: Sequence[str]) -> tuple[Any, bool]:
-        """A signal and whether its first axis is time; `wanted` are the signals that will be asked for as well."""
-        shard, row = self.index["shard"], self.index["row"]
-        if shard is None:
+    def read(self, name: str, wanted: Sequence[str] = ()) -> Any:
+        """A signal whether or not it is among the columns asked for; `wanted` are worth decoding in the same read."""
+        dataset = self.dataset
+        code = int(dataset.shard_of[self.position])
+        if code < 0:
             raise KeyError(f"clip {self.clip_id} ({self.index['status']}) has no parameters, so no {name!r}")
-        table, column = self._dataset.locate(name)
-        cell, field = self._dataset._store.cell(table, (shard, row), column, self._dataset.in_table(table, wanted))
-        if not pa.types.is_list(field.type):
-            return cell.as_py(), False
-        shape = json.loads((field.metadata or {}).get(b"shape", b"[-1]"))
-        per_frame = bool(shape) and shape[0] == "T"
+        table, column = dataset.locate(name)
+        part = f"{table}/{dataset.shard_names[code]}"
+        group, row = dataset.store.locate(part, int(dataset.row_of[self.position]))
+        cell = dataset.store.column(part, group, column, dataset.in_table(table, wanted))[row]
+        shape = dataset.shape(name)
+        if not pa.types.is_list(cell.type):
+            return cell.as_py()
         if not cell.is_valid:
-            return None, per_frame
-        sizes = [self.num_frames if axis == "T" else axis if isinstance(axis, int) else -1 for axis in shape]
+            return None
         flat = np.array(cell.values.to_numpy(zero_copy_only=False))
+        sizes = [self.num_frames if axis == "T" else axis if isinstance(axis, int) else -1 for axis in shape]
         try:
-            return flat.reshape(sizes), per_frame
+            return flat.reshape(sizes)
         except ValueError as error:
             message = f"clip {self.clip_id}: {name} has {flat.size} values, not {shape} with T = {self.num_frames}"
             raise DatasetError(f"{message}; run `talkset verify`") from error
+
+    def is_per_frame(self, name: str) -> bool:
+        """Whether the first axis of a signal is time."""
+        return self.dataset.shape(name)[:1] == ("T",)
 
     def window(self, start_s: float, end_s: float) -> dict[str, Any]:
         """The signals of the frames with start_s <= PTS < end_s; signals without a time axis come whole.
@@ -453,21 +403,69 @@ class Clip(Mapping[str, Any]):
                 f"window {start_s}..{end_s} s is not inside clip {self.clip_id}, which is 0..{self.duration_us / 1e6} s"
             )
         wanted = (*self, "pts_us")
-        first, last = np.searchsorted(self._read("pts_us", wanted)[0], (start, end), side="left")
+        first, last = np.searchsorted(self.read("pts_us", wanted), (start, end), side="left")
         window: dict[str, Any] = {}
         for name in self:
-            value, per_frame = self._read(name, wanted)
-            window[name] = value[first:last] if per_frame and value is not None else value
+            value = self.read(name, wanted)
+            window[name] = value[first:last] if value is not None and self.is_per_frame(name) else value
         return window
 
     def words(self) -> list[dict[str, Any]]:
         """The words in order: start_us, end_us (clip clock), label, score, interpolated, source."""
-        return self._dataset._store.rows_of_clip("words", self.clip_id)
+        return self.dataset.store.rows_of_clip("words", self.clip_id)
 
     def phones(self) -> list[dict[str, Any]]:
         """The phones in order, with the same keys as words."""
-        return self._dataset._store.rows_of_clip("phones", self.clip_id)
+        return self.dataset.store.rows_of_clip("phones", self.clip_id)
 
     def events(self) -> list[dict[str, Any]]:
         """Emotions, gestures, blinks and the like, with the keys of words and `kind`."""
-        return self._dataset._store.rows_of_clip("events", self.clip_id)
+        return self.dataset.store.rows_of_clip("events", self.clip_id)
+
+    def vertices(self, **options: Any) -> Array:
+        """Mesh vertices (T, V, 3) in metres, camera space by default; see talkset.geometry.clip_vertices."""
+        from talkset.geometry import clip_vertices
+
+        return clip_vertices(self, **options)
+
+    def landmarks3d(self, **options: Any) -> Array:
+        """The landmarks as points of the fitted surface (T, 478, 3) in metres; see talkset.geometry."""
+        from talkset.geometry import clip_landmarks3d
+
+        return clip_landmarks3d(self, **options)
+
+    def arkit(self, **options: Any) -> Array:
+        """ARKit's 52 blend-shape weights (T, 52), from the open head; see talkset.geometry.clip_arkit."""
+        from talkset.geometry import clip_arkit
+
+        return clip_arkit(self, **options)
+
+    def rotations(self, name: str, kind: str) -> Array:
+        """A rotation signal as "matrix" (T, 3, 3), "6d" (T, 6), "quaternion" (T, 4) or "axis_angle" (T, 3)."""
+        from talkset.geometry import clip_rotations
+
+        return clip_rotations(self, name, kind)
+
+    def resampled(self, fps: float | Fraction, **options: Any) -> dict[str, Any]:
+        """The signals at another frame rate, rotations on their manifold; see talkset.resample."""
+        from talkset.geometry import clip_resampled
+
+        return clip_resampled(self, fps, **options)
+
+    def frames(self, start_s: float | None = None, end_s: float | None = None, **options: Any) -> Iterator[Any]:
+        """The pictures (pts_us, (H, W, 3) uint8 RGB) of the clip's own video; see talkset.media.clip_frames."""
+        from talkset.media import clip_frames
+
+        return clip_frames(self, start_s, end_s, **options)
+
+    def frame(self, number: int, **options: Any) -> Array:
+        """The picture of one frame, found by its PTS."""
+        from talkset.media import clip_frame
+
+        return clip_frame(self, number, **options)
+
+    def audio(self, rate_hz: int | None = None, mono: bool = False) -> tuple[Array, int]:
+        """The clip's sound (N, channels) float32 from time zero on, and its rate."""
+        from talkset.media import clip_audio
+
+        return clip_audio(self, rate_hz, mono)

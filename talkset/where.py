@@ -35,8 +35,10 @@ class WhereError(ValueError):
     """A filter that cannot be used: what is wrong, where, and what is possible."""
 
 
-def parse_where(text: str, schema: pa.Schema) -> tuple[Any, frozenset[str]]:
+def parse_where(text: str, schema: pa.Schema, hint: str = "") -> tuple[Any, frozenset[str]]:
     """The pyarrow expression of a filter over the columns of `schema`, and the names of the columns that it uses.
+
+    `hint` is added to an error about an unknown column.
 
     Raises WhereError (a ValueError) for syntax, unknown columns (with a suggestion) and comparisons between kinds.
     """
@@ -44,7 +46,7 @@ def parse_where(text: str, schema: pa.Schema) -> tuple[Any, frozenset[str]]:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise WhereError(f"where {text!r} cannot be read ({error}); {_HELP}") from error
-    parser = _Parser(text, schema)
+    parser = _Parser(text, schema, hint)
     try:
         expression = parser.condition(tree)
     except RecursionError as error:
@@ -59,8 +61,9 @@ def unknown_column(name: str, known: Sequence[str]) -> str:
 
 
 class _Parser:
-    def __init__(self, text: str, schema: pa.Schema) -> None:
+    def __init__(self, text: str, schema: pa.Schema, hint: str) -> None:
         self.text = text
+        self.hint = hint
         self.schema = schema
         self.used: set[str] = set()
 
@@ -133,7 +136,7 @@ class _Parser:
         """A column or a literal, and its kind: text, number or bool."""
         if isinstance(node, ast.Name):
             if node.id not in self.schema.names:
-                raise WhereError(f"where {self.text!r}: {unknown_column(node.id, self.schema.names)}")
+                raise WhereError(f"where {self.text!r}: {unknown_column(node.id, self.schema.names)}{self.hint}")
             self.used.add(node.id)
             return pc.field(node.id), _kind(self.schema.field(node.id).type)
         sign = 1

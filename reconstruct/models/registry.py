@@ -27,6 +27,8 @@ class Entry:
     path: Path
     built: bool
     licence: str
+    travels: bool
+    """Whether its licence lets a data set carry a copy."""
 
 
 def cache_folder() -> Path:
@@ -55,7 +57,7 @@ def build_open_head(force: bool = False) -> Path:
 def entries() -> list[Entry]:
     """Every model this installation knows, built or not."""
     path = open_head_path()
-    return [Entry(open_head.NAME, path, path.is_file(), open_head.LICENCE)]
+    return [Entry(open_head.NAME, path, path.is_file(), open_head.LICENCE, travels=True)]
 
 
 @functools.lru_cache(maxsize=4)

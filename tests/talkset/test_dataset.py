@@ -22,7 +22,7 @@ from schemas.config import ShardConfig
 from schemas.records import ClipRecord
 from schemas.tables import SCHEMA_VERSION
 from talkset import open_dataset
-from talkset.dataset import SUPPORTED_MAJOR, DatasetError
+from talkset.store import SUPPORTED_MAJOR, DatasetError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Made = tuple[Path, list[ClipRecord]]
@@ -193,7 +193,8 @@ def test_one_clip_reads_one_row_group(made: Made, monkeypatch: pytest.MonkeyPatc
     original = pq.ParquetFile.read_row_group
 
     def spy(self: pq.ParquetFile, group: int, columns: list[str], **rest: object) -> pa.Table:
-        reads.append((group, tuple(columns)))
+        if self.metadata.schema.names[0] == "clip_id" and "expression" in self.schema_arrow.names:
+            reads.append((group, tuple(columns)))
         return original(self, group, columns=columns, **rest)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", spy)
@@ -229,12 +230,24 @@ def test_uri_and_media(copied: Path) -> None:
 def test_versions(copied: Path) -> None:
     assert SCHEMA_VERSION.split(".")[0] == str(SUPPORTED_MAJOR)
     facts = json.loads((copied / "dataset.json").read_text())
-    for version, hint in (("2.0.0", "upgrade talkset"), ("0.9.0", "that wrote it"), ("x", "that wrote it")):
+    older = f"talkset upgrade {copied}"
+    for version, hint in (("2.0.0", "install a newer talkset"), ("0.9.0", older), ("x", older)):
         (copied / "dataset.json").write_text(json.dumps({**facts, "schema_version": version}))
         with pytest.raises(DatasetError, match=hint):
             open_dataset(copied)
     (copied / "dataset.json").write_text(json.dumps({**facts, "schema_version": "1.9.3"}))
-    assert len(open_dataset(copied)) == 12
+    with pytest.raises(DatasetError, match=r"index.parquet has schema version 1.1.0, dataset.json says 1.9.3"):
+        open_dataset(copied)
+
+
+def test_a_part_of_another_schema_version_is_refused(copied: Path) -> None:
+    path = copied / "landmarks" / "part-00000.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"talkset.schema_version": b"1.0.0"}), path)
+    dataset = open_dataset(copied)
+    assert dataset[0]["expression"].shape == (20, 52)
+    with pytest.raises(DatasetError, match=r"landmarks/part-00000.parquet has schema version 1.0.0.*talkset upgrade"):
+        dataset[0]["face_xy"]
 
 
 def test_a_column_of_a_newer_minor_version_opens(copied: Path) -> None:
@@ -254,8 +267,9 @@ def test_names_that_leave_the_folder_are_refused(copied: Path, column: str, name
     rows = table.to_pylist()
     rows[0][column] = name
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), copied / "index.parquet")
+    dataset = open_dataset(copied)
     with pytest.raises(DatasetError, match=f"unsafe {column}"):
-        open_dataset(copied)
+        _ = (dataset[0]["expression"], dataset[0].clip_id)
 
 
 def test_unfinished_and_damaged(copied: Path, tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""A data set that an earlier release wrote opens as it is, verifies, and can be brought up to date without loss.
+
+tests/data/schema-1.0.0 was written by the code of schema version 1.0.0 from three of dataset_builder's clips.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.errors import UsageError
+from schemas.tables import SCHEMA_VERSION
+from schemas.verify import verify_dataset
+from talkset.dataset import open_dataset
+from talkset.versions.rewrite import upgrade_dataset
+
+OLD = Path(__file__).resolve().parents[2] / "data" / "schema-1.0.0"
+
+
+def test_the_old_one_opens_and_verifies() -> None:
+    assert verify_dataset(OLD) == []
+    dataset = open_dataset(OLD)
+    assert len(dataset) == 3
+    assert dataset[1]["expression"].shape == (6, 52)
+    assert dataset[1]["face_xy"].shape == (6, 478, 2)
+    assert [word["label"] for word in dataset[0].words()] == ["bin", "blue"]
+
+
+def test_a_filter_on_a_newer_column_names_the_way() -> None:
+    with pytest.raises(ValueError, match=r"unknown column 'head_model'.*schema version 1\.0\.0.*talkset upgrade"):
+        open_dataset(OLD, where="head_model == 'open-head'")
+
+
+def test_upgraded_it_has_the_new_columns_and_the_same_values(tmp_path: Path) -> None:
+    out = upgrade_dataset(OLD, tmp_path / "new")
+    assert verify_dataset(out) == []
+    old, new = open_dataset(OLD), open_dataset(out, where="head_model == 'open-head'")
+    assert new.facts["schema_version"] == SCHEMA_VERSION
+    assert new.facts["version"] == "1.3.0"
+    assert new.facts["history"][-1]["parameters"] == {"from": "1.0.0", "to": SCHEMA_VERSION}
+    assert len(new) == len(old)
+    for before, after in zip(old, new, strict=True):
+        for name in (*old.columns, "face_xy"):
+            np.testing.assert_array_equal(before[name], after[name])
+        assert before.words() == after.words()
+        assert before.events() == after.events()
+    assert open_dataset(out, where="status == 'rejected'")[0].index["head_model"] is None
+    quantiles = new.stats["signals"]["open-head"]["jaw_pose"]
+    values = np.concatenate([clip["jaw_pose"][clip["valid"]] for clip in new])
+    assert np.all(np.abs(quantiles["q50"] - np.quantile(values, 0.5, axis=0, method="inverted_cdf")) < 0.01)
+
+
+def test_what_cannot_be_upgraded(tmp_path: Path) -> None:
+    new = upgrade_dataset(OLD, tmp_path / "new")
+    with pytest.raises(UsageError, match="has schema version") as caught:
+        upgrade_dataset(new, tmp_path / "again")
+    assert "nothing to do" in str(caught.value.remedy)
+    for version, message in (("0.3.0", "no way to"), ("9.0.0", "has schema version 9.0.0")):
+        copy = tmp_path / version
+        shutil.copytree(OLD, copy)
+        facts = json.loads((copy / "dataset.json").read_text())
+        (copy / "dataset.json").write_text(json.dumps({**facts, "schema_version": version}))
+        with pytest.raises(UsageError, match=message):
+            upgrade_dataset(copy, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
