@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,13 @@ from dataset_builder import random_clip, writer
 from reconstruct.models.head_model import HeadModel
 from schemas.records import ClipRecord
 from schemas.types import Interval, LandmarkTrack, Transcription
+from schemas.verify import verify_dataset
 from synthetic.make import TalkerFiles, Truth, make_all, perform
 from synthetic.talker import random_talker
 from talkset import demo
 from talkset.dataset import open_dataset
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dataclasses.replace(random_talker(4, 200, 200), name="robin", text="Buy maps.")
 
 
@@ -100,25 +105,69 @@ def test_what_is_wrong_in_a_data_set_is_in_its_score(open_head: HeadModel, tmp_p
     assert line.errors.valid_ratio == pytest.approx(1 - 4 / line.true_frames)
 
 
-def test_a_small_talker_from_end_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """The whole demo with one talker of 200 x 200; 4 mm is a bound of sanity, not what the fit can do."""
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """The whole demo with one talker of 200 x 200: its folder, exit status and what it printed."""
 
     def one(folder: Path) -> tuple[Path, list[TalkerFiles]]:
         return make_all(folder, [SMALL])
 
-    monkeypatch.setattr(demo, "make_all", one)
-    monkeypatch.setenv("COLUMNS", "120")
-    assert demo.run_demo(tmp_path / "demo", "local", 1) == 0
-    (line,) = json.loads((tmp_path / "demo" / "scores.json").read_text())
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as shown:
+        patch.setattr(demo, "make_all", one)
+        patch.setenv("COLUMNS", "120")
+        status = demo.run_demo(folder, "local", 1)
+    return folder, status, shown.getvalue()
+
+
+def test_a_small_talker_from_end_to_end(ran: tuple[Path, int, str]) -> None:
+    """4 mm is a bound of sanity, not what the fit can do."""
+    folder, status, shown = ran
+    assert status == 0
+    (line,) = json.loads((folder / "scores.json").read_text())
     assert line["name"] == SMALL.name
     assert line["frames"] == line["true_frames"] > 25
     assert line["words"] == 2
     assert line["word_error_ms"] < 60
     assert line["errors"]["vertex_mm"] < 4
     assert line["errors"]["valid_ratio"] == 1
-    shown = capfd.readouterr().out
     assert SMALL.name in shown
     assert f"{line['frames']}/{line['true_frames']}" in shown
-    assert len(list((tmp_path / "demo" / "dataset" / "overlays").glob("*.mp4"))) == 1
+    assert len(list((folder / "dataset" / "overlays").glob("*.mp4"))) == 1
+
+
+def test_its_data_set_is_whole_and_stands_alone(ran: tuple[Path, int, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head model travels with the data: the clip's mesh needs nothing of this machine."""
+    root = ran[0] / "dataset"
+    assert verify_dataset(root) == []
+    clip = open_dataset(root)[0]
+    assert (root / "models" / f"{clip['head_model']}.npz").is_file()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the installed model was used")
+
+    monkeypatch.setattr("reconstruct.models.registry.load_model", refuse)
+    monkeypatch.setattr("reconstruct.landmarks.embed.embedding_for", refuse)
+    points = clip.landmarks3d()
+    pixels = points[..., :2] / points[..., 2:] * clip["focal_px"] + clip["principal_point"]
+    error = np.linalg.norm(pixels - clip["face_xy"], axis=2)[:, :468].mean(1)
+    np.testing.assert_allclose(error, clip["residual_px"], rtol=0.02)
+
+
+def test_the_page_about_using_a_data_set_runs(
+    ran: tuple[Path, int, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (REPOSITORY / "docs" / "using.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(ran[0])
+    monkeypatch.setenv("HF_HOME", str(ran[0] / "hf"))
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) >= 7
+    for block in blocks:
+        exec(compile(block, "using.md", "exec"), names)
+    assert names["vertices"].shape[0] == names["clip"].num_frames
+    assert names["batch"]["expression"].shape[::2] == (names["batch"]["mask"].shape[0], 52)
+    assert "1 clips" in capsys.readouterr().out
+    duckdb = pytest.importorskip("duckdb")
+    (query,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    assert duckdb.connect().execute(query).fetchall()[0][1] == 2
