@@ -21,7 +21,7 @@ UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 
 US: Final = 1_000_000
-THREADS: Final = 1  # with more, about one encoding in 300 comes out different under load, and sizes follow the count
+THREADS: Final = 1  # x264's output depends on the number of threads, and with two now and then on their timing
 AAC_RATES: Final = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 AAC_FRAME: Final = 1024
 LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
@@ -170,6 +170,7 @@ def _video_stream(container: Any, shape: tuple[int, ...], fps: Fraction, crf: in
         "bf": "0",
         "g": str(max(1, round(fps))),
         "threads": str(THREADS),
+        "rc-lookahead": "0",  # with it, one encoding in 40 of the same frames in the same process gave other bits
         "flags": "+bitexact",
     }
     stream = container.add_stream("libx264", rate=Fraction(fps), options=options)

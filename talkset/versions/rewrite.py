@@ -30,11 +30,14 @@ def filter_dataset(
     """A version with only the clips that pass, as `open_dataset(where=, split=)` selects them; returns its folder.
 
     Rows of rejected and failed clips go too unless `where` mentions `status`. A MAJOR change of the data.
-    Raises UsageError when nothing passes or `out` exists, ValueError for a bad filter, TalksetError for damage or a
-    full disk; `root` is never touched.
+    Raises UsageError for a bad filter, when nothing passes or `out` exists, TalksetError for damage or a full disk;
+    `root` is never touched.
     """
     source = Version.read(root)
-    index = Index(Store(root)).select(where, split)
+    try:
+        index = Index(Store(root)).select(where, split)
+    except ValueError as error:  # of the reader: a filter that cannot be used
+        raise UsageError(str(error), "Correct --where; the columns are in docs/dataset.md") from error
     if not len(index):
         raise UsageError(f"no clip of {root} passes where={where!r} split={split!r}", "Loosen the condition")
     parameters = {"where": where, "split": split, "rows_before": source.facts["counts"]["rows"], "rows": len(index)}
