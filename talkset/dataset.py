@@ -275,23 +275,27 @@ class Dataset:
 
     def shape(self, name: str) -> tuple[str | int, ...]:
         """Logical shape of a signal, such as ("T", 3); () for a number."""
-        return self._shapes(name)
-
-    @functools.cached_property
-    def _shape_cache(self) -> dict[str, tuple[str | int, ...]]:
-        return {}
-
-    def _shapes(self, name: str) -> tuple[str | int, ...]:
-        if name not in self._shape_cache:
+        if name not in self._shapes:
             field = self.field(name)
             text = (field.metadata or {}).get(b"shape", b"[-1]" if pa.types.is_list(field.type) else b"[]")
-            self._shape_cache[name] = tuple(json.loads(text))
-        return self._shape_cache[name]
+            self._shapes[name] = tuple(json.loads(text))
+        return self._shapes[name]
 
-    def in_table(self, table: str, names: Sequence[str]) -> list[str]:
+    @functools.cached_property
+    def _shapes(self) -> dict[str, tuple[str | int, ...]]:
+        return {}
+
+    def in_table(self, table: str, names: Sequence[str]) -> Sequence[str]:
         """Those of the named signals that are columns of `table`: worth decoding in one read."""
-        places = [self.locate(name) for name in names]
-        return [column for place, column in places if place == table]
+        key = (table, tuple(names))
+        if key not in self._together:
+            places = [self.locate(name) for name in names]
+            self._together[key] = [column for place, column in places if place == table]
+        return self._together[key]
+
+    @functools.cached_property
+    def _together(self) -> dict[tuple[str, tuple[str, ...]], Sequence[str]]:
+        return {}
 
 
 def _need_torch(who: str) -> None:
@@ -312,6 +316,7 @@ class Clip(Mapping[str, Any]):
         """Place among the selected clips."""
         self.index: Mapping[str, Any] = IndexRow(dataset.rows, position)
         """Every value of the clip's index row, read when asked for."""
+        self._wanted: tuple[str, ...] = dataset.selected or ()
 
     def __repr__(self) -> str:
         return f"<clip {self.clip_id}: {self.num_frames} frames>"
@@ -346,14 +351,20 @@ class Clip(Mapping[str, Any]):
         path = Path(self.dataset.store.path, "media", f"{self.clip_id}.mp4")
         return path if path.is_file() else None
 
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals of this clip; none for one without parameters."""
+        return self.dataset.columns if self.dataset.shard_of[self.position] >= 0 else ()
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self.dataset.columns if self.dataset.shard_of[self.position] >= 0 else ())
+        self._wanted = self.signals  # who goes through all names wants them all: they are decoded in one read
+        return iter(self._wanted)
 
     def __len__(self) -> int:
-        return len(tuple(iter(self)))
+        return len(self.signals)
 
     def __contains__(self, name: object) -> bool:
-        return name in tuple(iter(self))
+        return name in self.signals
 
     def __getitem__(self, name: str) -> Any:
         """A signal: arrays in their logical shape, such as (T, 52) float32 for `expression`; None where absent.
@@ -363,7 +374,7 @@ class Clip(Mapping[str, Any]):
         selected = self.dataset.selected
         if selected is not None and name not in selected:
             raise KeyError(f"{name!r} is not among the columns the data set was opened with: {', '.join(selected)}")
-        return self.read(name, selected or ())
+        return self.read(name, self._wanted)
 
     def read(self, name: str, wanted: Sequence[str] = ()) -> Any:
         """A signal whether or not it is among the columns asked for; `wanted` are worth decoding in the same read."""
@@ -402,10 +413,10 @@ class Clip(Mapping[str, Any]):
             raise ValueError(
                 f"window {start_s}..{end_s} s is not inside clip {self.clip_id}, which is 0..{self.duration_us / 1e6} s"
             )
-        wanted = (*self, "pts_us")
+        wanted = (*self.signals, "pts_us")
         first, last = np.searchsorted(self.read("pts_us", wanted), (start, end), side="left")
         window: dict[str, Any] = {}
-        for name in self:
+        for name in self.signals:
             value = self.read(name, wanted)
             window[name] = value[first:last] if value is not None and self.is_per_frame(name) else value
         return window

@@ -122,7 +122,7 @@ class Index:
         """One column of the selected rows, kept for the next time. Raises KeyError with a suggestion."""
         if name not in self._columns:
             if name not in self.schema.names:
-                raise KeyError(unknown_column(name, self.schema.names))
+                raise KeyError(unknown_column(name, self.schema.names) + _older(self.store))
             self._columns[name] = self.table([name])[name]
             if name in _NAMES:
                 self._check_names(name)

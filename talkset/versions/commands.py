@@ -154,10 +154,9 @@ def push_command(
         report = push(dataset, url, replace=replace, private=not public, progress=progress)
     if json_:
         typer.echo(json.dumps(vars(report), indent=1))
-    console.print(
-        f"pushed {report.files} files, {report.bytes / 1e6:.1f} MB to {escape(report.url)} ({report.skipped} were there)",
-        soft_wrap=True,
-    )
+    size = f"{report.bytes / 1e6:.1f} MB"
+    were_there = f"; {report.skipped} were there already" if report.skipped else ""
+    console.print(f"pushed {report.files} files, {size} to {escape(report.url)}{were_there}", soft_wrap=True)
     return 0
 
 

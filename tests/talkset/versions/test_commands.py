@@ -69,7 +69,7 @@ def test_upgrade(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["filter", "{ds}", "--out", "{new}"], "needs a condition"),
-        (["filter", "{ds}", "--out", "{new}", "--where", "nme < 1"], "did you mean 'nme_mean'"),
+        (["filter", "{ds}", "--out", "{new}", "--where", "nme_men < 1"], "did you mean 'nme_mean'"),
         (["filter", "{ds}", "--out", "{new}", "--where", "nme_mean <"], "cannot be read"),
         (["filter", "{ds}", "--out", "{ds}", "--where", "nme_mean < 1"], "exists already"),
         (["split", "{ds}", "--out", "{new}", "--train", "0.9"], "not shares"),
