@@ -40,8 +40,7 @@ def page() -> str:
     lines = [
         "# The data set on disk",
         "",
-        "Written by `python -m schemas.describe`; do not edit. "
-        f"Schema version {SCHEMA_VERSION}.",
+        f"Written by `python -m schemas.describe`; do not edit. Schema version {SCHEMA_VERSION}.",
         "",
         "```",
         FOLDERS.rstrip(),

@@ -337,13 +337,13 @@ def decode(
             columns.append(column)
     stored = store.read_group(name, number, columns)
     if "num_frames" in present:
-        frames = stored["num_frames"].to_numpy().tolist()
+        frames = stored["num_frames"].to_pylist()
     elif any(signal.per_frame for signal in signals):
         raise DatasetError(f"{store.path}/{name} has signals with a time axis but no num_frames; run `talkset verify`")
     else:
         frames = [0] * stored.num_rows
     group = RowGroup({}, frames, [])
-    bounds = [0, *np.cumsum(frames).tolist()]
+    bounds = [0, *itertools.accumulate(frames)]
     seen = np.ones(bounds[-1], bool)
     if masked:
         measured = _rows(stored[VALID])
@@ -434,6 +434,8 @@ def _clean(source: Source, signal: Signal, values: Array) -> tuple[Array, Array 
         return values, None
     if source.normaliser is not None and signal.name in source.normaliser.shift:
         values = source.normaliser.normalise(signal.name, values)
+    if math.isfinite(values.sum()):  # a NaN or an infinity would show in it; a quarter of the cost of looking at each
+        return values, None
     finite = np.isfinite(values)
     if finite.all():
         return values, None

@@ -33,8 +33,8 @@ MAX_GROUP_BYTES: Final = 1 << 30
 MAX_JSON_BYTES: Final = 64 << 20
 MAX_FOOTER_BYTES: Final = 256 << 20
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
-_WIDTH: Final = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "FLOAT": 4, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}
-"""Decoded bytes of a value by physical type; strings also cost their text, which the uncompressed size holds."""
+_MAX_WIDTH: Final = 8
+"""Decoded bytes of a value at most; strings also cost their text, which the uncompressed size holds."""
 
 
 _PARENTS: Final[list[Any]] = []
@@ -329,7 +329,7 @@ def _checked_leaves(handle: pq.ParquetFile, schema: pa.Schema, group: int, colum
         if leaf < 0:
             raise KeyError(column)
         chunk = row_group.column(leaf)
-        total += max(chunk.num_values * _WIDTH.get(chunk.physical_type, 8), chunk.total_uncompressed_size)
+        total += max(chunk.num_values * _MAX_WIDTH, chunk.total_uncompressed_size)
         leaves.append(leaf)
     if total > MAX_GROUP_BYTES:
         raise _AbsurdSizeError(

@@ -21,7 +21,7 @@ from schemas.dataset_files import COLUMNS_FOLDER
 from schemas.errors import UsageError
 from schemas.ranges import out_of_range
 from schemas.records import to_arrow
-from schemas.tables import INDEX, PARAMS, TABLES, Column, Table
+from schemas.tables import INDEX, PARAMS, TABLES, Column, Table, list_of
 from talkset.versions.copy import copy_version
 from talkset.versions.version import Version, next_version
 
@@ -114,8 +114,7 @@ def _column(
     if not shape or not good:
         message = f"{name}: the shape {list(shape)} is not a list of sizes, of which the first may be 'T'"
         raise UsageError(message, "Write for example T,768 or 256")
-    element = pa.list_(pa.field("element", kinds[chosen]))
-    return Column(name, element, meaning, tuple(shape), unit, low=low, high=high)
+    return Column(name, list_of(kinds[chosen]), meaning, tuple(shape), unit, low=low, high=high)
 
 
 def _cell(column: Column, clip_id: str, value: Any, frames: int) -> Any:

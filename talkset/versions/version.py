@@ -254,7 +254,21 @@ def conform(rows: pa.Table, table: Table) -> pa.Table:
     arrays = []
     for field in table.schema:
         if field.name in rows.column_names:
-            arrays.append(rows[field.name].cast(field.type))
+            arrays.append(_as_type(rows[field.name], field.type))
         else:
             arrays.append(pa.chunked_array([pa.nulls(rows.num_rows, field.type)]))
     return pa.Table.from_arrays(arrays, schema=table.schema)
+
+
+def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """The column in another type of the same values; lists whose elements may be null become ones without."""
+    if column.type.equals(kind) or not pa.types.is_list(kind):
+        return column.cast(kind)
+    chunks = []
+    for chunk in column.chunks:
+        if chunk.values.null_count:
+            message = f"a list of {column.type} has null elements"
+            raise TalksetError("corrupt_data", message, "Run `talkset verify`")
+        mask = chunk.is_null() if chunk.null_count else None
+        chunks.append(pa.ListArray.from_arrays(chunk.offsets, chunk.values, type=kind, mask=mask))
+    return pa.chunked_array(chunks, kind)
