@@ -30,7 +30,7 @@ def axis_angles(draw: st.DrawFn, largest: float = np.pi - 1e-3) -> Float64:
     return np.asarray(axes * angles[:, None])
 
 
-def same_rotation(first: NDArray[Any], second: NDArray[Any], radians: float = 1e-7) -> None:
+def assert_same_rotation(first: NDArray[Any], second: NDArray[Any], radians: float = 1e-7) -> None:
     between = Rotation.from_rotvec(first.reshape(-1, 3)).inv() * Rotation.from_rotvec(second.reshape(-1, 3))
     assert between.magnitude().max() < radians
 
@@ -71,7 +71,7 @@ def test_composition_of_matrices_is_that_of_quaternions(rotation: Float64, seed:
         ],
         axis=1,
     )
-    same_rotation(forms.matrix_to_axis_angle(product), forms.quaternion_to_axis_angle(hamilton))
+    assert_same_rotation(forms.matrix_to_axis_angle(product), forms.quaternion_to_axis_angle(hamilton))
 
 
 def test_known_rotation_and_order_of_elements() -> None:
@@ -149,7 +149,7 @@ def test_unwrapping_changes_no_rotation_and_leaves_no_jump(seed: int, holes: boo
     known = np.isfinite(wrapped).all(1)
     smooth = forms.unwrap_axis_angle(wrapped)
     np.testing.assert_array_equal(np.isnan(smooth), np.isnan(wrapped))
-    same_rotation(smooth[known], wrapped[known])
+    assert_same_rotation(smooth[known], wrapped[known])
     # where neighbours differ by little as rotations, no other form of the later one is nearer to the earlier
     values = smooth[known]
     angle = np.linalg.norm(values, axis=1, keepdims=True)
@@ -185,7 +185,7 @@ def test_slerp_agrees_with_scipy(rotation: Float64, seed: int) -> None:
     times = np.cumsum(rng.integers(1, 50_000, len(rotation)))
     targets = np.sort(rng.integers(times[0], times[-1] + 1, 20))
     expected = Slerp(times, Rotation.from_rotvec(rotation))(targets).as_rotvec()
-    same_rotation(forms.slerp(rotation, times, targets), expected)
+    assert_same_rotation(forms.slerp(rotation, times, targets), expected)
 
 
 def test_slerp_keeps_holes_and_does_not_extrapolate() -> None:

@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
     return array.astype(np.int64) if array.dtype.kind in "iu" else array
 
 
-def _same(found: Column, expected: Column, name: str) -> None:
+def _assert_same(found: Column, expected: Column, name: str) -> None:
     assert len(found) == len(expected), name
     for one, other in zip(found, expected, strict=True):
         a, b = _plain(one), _plain(other)
@@ -72,7 +72,7 @@ def _check(made: tuple[Path, list[ClipRecord]], read: Reader, scratch: Path) -> 
         assert list(found) == table.schema.names
         assert len(expected["clip_id"]) >= 10
         for column, values in expected.items():
-            _same(found[column], values, f"{name}.{column}")
+            _assert_same(found[column], values, f"{name}.{column}")
 
 
 def test_pyarrow_reads_what_was_put_in(made: tuple[Path, list[ClipRecord]]) -> None:
@@ -94,7 +94,7 @@ def test_pyarrow_reads_what_was_put_in(made: tuple[Path, list[ClipRecord]]) -> N
                     else row[column.name]
                     for row in expected[name]
                 ]
-                _same(found[column.name], wanted, f"{name}.{column.name}")
+                _assert_same(found[column.name], wanted, f"{name}.{column.name}")
 
 
 def test_pandas(made: tuple[Path, list[ClipRecord]], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def _sketch(values: NDArray[np.float32]) -> QuantileSketch:
     return sketch
 
 
-def _same(first: QuantileSketch, second: QuantileSketch) -> None:
+def _assert_same(first: QuantileSketch, second: QuantileSketch) -> None:
     assert first.count == second.count
     np.testing.assert_array_equal(first.minimum, second.minimum)
     np.testing.assert_array_equal(first.maximum, second.maximum)
@@ -59,8 +59,8 @@ def test_order_batches_and_merging_do_not_matter(sizes: list[int], seed: int) ->
     for batch in np.split(rng.permutation(values), np.cumsum(sizes)[:-1]):
         batched.add(batch)
         merged.merge(_sketch(batch))
-    _same(batched, whole)
-    _same(merged, whole)
+    _assert_same(batched, whole)
+    _assert_same(merged, whole)
 
 
 def test_extremes_stay_exact() -> None:
@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
     with pytest.raises(ValueError, match="width 2"):
         sketch.merge(QuantileSketch(2))
     sketch.add(np.zeros((0, 3)))
-    _same(sketch, _sketch(np.ones((2, 3), np.float32)))
+    _assert_same(sketch, _sketch(np.ones((2, 3), np.float32)))
     with pytest.raises(ValueError, match="without values"):
         QuantileSketch(1).quantile(0.5)
     with pytest.raises(ValueError, match=r"0\.\.1, got 1\.5"):
