@@ -22,6 +22,7 @@ from reconstruct.embedding import Embedding
 from reconstruct.landmarks.topology import FACE, LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from reconstruct.linear_solve import solve_arrow, solve_time
 from reconstruct.models.head_model import HeadModel
+from reconstruct.models.rotations import unwrap_axis_angle
 from reconstruct.models.skinning import SkinningModel, axis_angle_to_matrix, prepare, skin
 from schemas.config import FitConfig
 from schemas.errors import TalksetError
@@ -584,7 +585,7 @@ def _result(
         model_sha256=model.sha256,
         shape=state.shape.numpy().astype(np.float32),
         expression=spread(expression),
-        global_pose=spread(torch.as_tensor(unwrap_axis_angle(pose.numpy()))),
+        global_pose=spread(torch.as_tensor(unwrap_axis_angle(pose.numpy(), near=FACING_CAMERA))),
         neck_pose=spread(neck),
         jaw_pose=spread(jaw),
         left_eye_pose=spread(left_eye),
@@ -596,27 +597,3 @@ def _result(
         residual_px=spread(residual),
         nme=spread(residual / _interocular(problem.observed)),
     )
-
-
-def unwrap_axis_angle(rotation: Float64) -> Float64:
-    """(T, 3) the same rotations, each written as the axis-angle nearest to its predecessor.
-
-    A face that looks at the camera is turned by about pi, where axis-angle jumps between a and a - 2 pi along its own
-    axis; a curve with such jumps cannot be smoothed or learned from.
-    """
-    result = rotation.copy()
-    if len(result) and result[0, 0] < 0:  # start on the side of FACING_CAMERA
-        result[0] = _other_axis_angle(result[0])
-    for index in range(1, len(result)):
-        other = _other_axis_angle(result[index])
-        before = result[index - 1]
-        if np.linalg.norm(other - before) < np.linalg.norm(result[index] - before):
-            result[index] = other
-    return result
-
-
-def _other_axis_angle(rotation: Float64) -> Float64:
-    angle = float(np.linalg.norm(rotation))
-    if angle < 1e-9:
-        return rotation
-    return np.asarray(rotation * ((angle - 2 * np.pi) / angle))

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from reconstruct import fit as fitting
 from reconstruct.camera import FACING_CAMERA, image_centre, project
 from reconstruct.embedding import Embedding
-from reconstruct.fit import Slices, State, fit_clip, landmark_points, unwrap_axis_angle
+from reconstruct.fit import Slices, State, fit_clip, landmark_points
 from reconstruct.models.head_model import HeadModel
+from reconstruct.models.rotations import unwrap_axis_angle
 from reconstruct.models.skinning import axis_angle_to_matrix, prepare, skin
 from schemas.config import FitConfig
 from schemas.errors import TalksetError
@@ -212,7 +213,7 @@ def test_axis_angle_has_no_jumps() -> None:
     turn = axis_angle_to_matrix(torch.as_tensor(np.stack([angle, angle, 0 * angle], 1)))
     facing = axis_angle_to_matrix(torch.as_tensor(FACING_CAMERA).double())
     wrapped = fitting.matrix_to_axis_angle(turn @ facing).numpy()
-    smooth = unwrap_axis_angle(wrapped)
+    smooth = unwrap_axis_angle(wrapped, near=FACING_CAMERA)
     assert np.abs(np.diff(wrapped, axis=0)).max() > 1  # the jump is there to be removed
     assert np.abs(np.diff(smooth, axis=0)).max() < 0.1
     again = axis_angle_to_matrix(torch.as_tensor(smooth))
