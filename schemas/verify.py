@@ -1,306 +1,250 @@
-"""Proof that a data set on disk is complete, unchanged and consistent with itself."""
+"""Proof that a data set on disk is complete, unchanged, consistent with itself, and what the schema promises.
+
+Nothing of it is believed before it is checked: sizes come before reading, and memory grows with the rows of the index
+(about 200 bytes each), not with the signals.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
+import yaml
 
-from schemas.errors import REASONS, TalksetError
+from schemas.errors import TalksetError
 from schemas.files import MANIFEST_NAME, list_files, read_checksums, sha256_file
-from schemas.tables import INDEX, LONG, SAFE_NAME, SHARDED, STATUSES, Column, Table
+from schemas.tables import INDEX, LANDMARKS, LONG, PARAMS, SCHEMA_VERSION, Table, version_key
+from schemas.verify_columns import check_columns
+from schemas.verify_index import check_index
+from schemas.verify_parquet import stored_version
+from schemas.verify_report import Problem, Report
+from schemas.verify_tables import Context, check_long, check_parts
 
+__all__ = ["Problem", "verify_dataset"]
 
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with one file of a data set."""
-
-    file: str
-    """Path relative to the data set."""
-    message: str
-
-
-@dataclass(frozen=True)
-class _Clips:
-    """What the index says about the accepted clips."""
-
-    ids: pa.Array
-    duration_us: NDArray[np.int64]
-    num_frames: NDArray[np.int64]
-    places: dict[tuple[str, int], int]
-    """(shard, row) -> position in the arrays."""
+MAX_JSON_BYTES: Final = 64 << 20
+"""A JSON file larger than this is reported, not read."""
+_MAX_CONFIG_BYTES: Final = 1 << 20
+_HASH_BLOCK: Final = 1 << 20
+_FILES_AT_ONCE: Final = 512
+_SECONDS_TOLERANCE: Final = 1e-6
+_FACTS: Final = "dataset.json"
+_STATISTICS: Final = "stats.json"
+_TOTALS: Final = ("clips", "frames", "valid_frames", "seconds")
+_CONFIG: Final = "config.yaml"
+_MEDIA: Final = ("media", "overlays")
 
 
 def verify_dataset(root: Path) -> list[Problem]:
-    """Every problem of a data set: hashes, missing and unlisted files, schemas, page checksums, and contradictions.
+    """Every problem of a data set: hashes, files, schemas, page checksums, values, and contradictions.
 
-    A file whose hash is wrong is reported and not looked into, because its content means nothing.
+    A file whose hash is wrong is reported and not looked into, because its content means nothing. A data set of an
+    older MINOR schema version is held against that version; of a newer one only the known columns are checked; of
+    another MAJOR version nothing but hashes. Of many problems of one kind the first are listed, the others counted.
+    Media: every file in `media/` and `overlays/` must belong to a clip of the index; where config.yaml says
+    `media.enabled: true` and `media/` has any file, every accepted clip must have its video. Overlays may be missing,
+    because a clip is not lost when its overlay fails.
     Raises TalksetError (missing_file) when `root` is not a folder.
     """
     if not root.is_dir():
         raise TalksetError("missing_file", f"{root} is not a folder", "Give the folder of a data set")
-    problems: list[Problem] = []
-    damaged = _check_hashes(root, problems)
-    facts = None if "dataset.json" in damaged else _check_json(root, "dataset.json", problems)
-    if "stats.json" not in damaged:
-        _check_json(root, "stats.json", problems)
-    clips = None
-    if "index.parquet" not in damaged:
-        index = _read_index(root, problems)
-        if index is not None:
-            clips = _check_index(index, problems)
-            if facts is not None and facts.get("counts", {}).get("rows") != index.num_rows:
-                message = f"counts {facts.get('counts', {}).get('rows')} rows, index.parquet has {index.num_rows}"
-                problems.append(Problem("dataset.json", message))
-    widths: dict[tuple[str, str], int] = {}
-    for table in SHARDED:
-        _check_parts(root, table, clips, damaged, widths, problems)
-    for table in LONG:
-        if f"{table.name}.parquet" not in damaged:
-            _check_long(root, table, clips, problems)
-    return problems
+    report = Report()
+    context = Context(root, report, set())
+    files = _check_hashes(context)
+    facts, statistics = _read_json(context, _FACTS), _read_json(context, _STATISTICS)
+    version = _version(context, facts)
+    if version is None:
+        return report.problems()
+    if "index.parquet" not in context.damaged:
+        split_by = None if facts is None else facts.get("split_by")
+        index = context.source("index.parquet", INDEX.at(version))
+        context.clips = check_index(index, context.models, split_by)
+    found = _check_tables(context, files, version)
+    if facts is not None:
+        check_columns(context, facts, files, version)
+        _check_counts(report, _FACTS, "counts", facts.get("counts"), found)
+    if statistics is not None:
+        totals = {name: value for name, value in found.items() if name in _TOTALS}
+        _check_counts(report, _STATISTICS, "totals", statistics.get("totals"), totals)
+    _check_media(context, files)
+    return report.problems()
 
 
-def _check_hashes(root: Path, problems: list[Problem]) -> set[str]:
-    """Compare the files with MANIFEST.sha256; returns those that are damaged or missing."""
-    damaged: set[str] = set()
+def _check_hashes(context: Context) -> list[str]:
+    """Compare the files with MANIFEST.sha256, noting the damaged; returns the files that are there."""
+    root, report = context.root, context.report
     try:
         listed = read_checksums(root)
-    except TalksetError as error:
-        problems.append(Problem(MANIFEST_NAME, error.message))
-        return damaged
+    except (TalksetError, OSError) as error:
+        report.add(MANIFEST_NAME, "the list of hashes", str(error))
+        listed = None
     try:
-        present = set(list_files(root))
+        present = list_files(root)
     except TalksetError as error:
-        problems.append(Problem(MANIFEST_NAME, error.message))
-        present = set()
-    for name in sorted(present - listed.keys()):
-        problems.append(Problem(name, f"is not listed in {MANIFEST_NAME}"))
-    for name, expected in sorted(listed.items()):
-        try:
-            found = sha256_file(root / name)
-        except OSError as error:
-            problems.append(Problem(name, f"cannot be read: {error.strerror or error}"))
-            damaged.add(name)
-            continue
-        if found != expected:
-            problems.append(Problem(name, f"sha256 is {found}, {MANIFEST_NAME} says {expected}"))
-            damaged.add(name)
-    return damaged
+        report.add(MANIFEST_NAME, "the list of files", str(error))
+        present = []
+    if listed is None:
+        return present
+    for name in present:
+        if name not in listed:
+            report.add(name, "not listed", f"is not listed in {MANIFEST_NAME}")
+    names = sorted(listed)
+    with ThreadPoolExecutor(max_workers=min(4, cpu_count() or 1)) as pool:  # hashing releases the interpreter
+        for start in range(0, len(names), _FILES_AT_ONCE):
+            some = names[start : start + _FILES_AT_ONCE]
+            for name, (digest, wrong) in zip(some, pool.map(lambda name: _hash(root / name), some), strict=True):
+                if wrong is None and digest != listed[name]:
+                    wrong = f"sha256 is {digest}, {MANIFEST_NAME} says {listed[name]}"
+                if wrong is not None:
+                    report.add(name, "missing or changed", wrong)
+                    context.damaged.add(name)
+    return present
 
 
-def _check_json(root: Path, name: str, problems: list[Problem]) -> dict[str, Any] | None:
+def _hash(path: Path) -> tuple[str, str | None]:
+    """Hash of a file, or why there is none."""
     try:
-        value = json.loads((root / name).read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            return "", "is not a regular file"
+        return sha256_file(path, _HASH_BLOCK), None
+    except OSError as error:
+        return "", f"cannot be read: {error.strerror or error}"
+
+
+def _read_json(context: Context, name: str) -> dict[str, Any] | None:
+    """A JSON file that holds an object, or None after a report."""
+    text = _read_text(context, name, MAX_JSON_BYTES)
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        context.report.unreadable(name, f"is not JSON: {error}")
+        return None
+    if isinstance(value, dict):
+        return value
+    context.report.unreadable(name, f"must hold an object, got {type(value).__name__}")
+    return None
+
+
+def _read_text(context: Context, name: str, limit: int) -> str | None:
+    """The text of a file that is undamaged and not too large, or None after a report."""
+    if name in context.damaged:
+        return None
+    path = context.root / name
+    try:
+        size = path.stat().st_size
+        if size <= limit and path.is_file():
+            return path.read_text(encoding="utf-8")
+        wrong = f"has {size} bytes, the limit is {limit}; it was not read"
     except (OSError, ValueError) as error:
-        problems.append(Problem(name, f"cannot be read: {error}"))
-        return None
-    if not isinstance(value, dict):
-        problems.append(Problem(name, f"must hold an object, got {type(value).__name__}"))
-        return None
-    return value
+        wrong = f"cannot be read: {error}"
+    context.report.unreadable(name, wrong)
+    return None
 
 
-def _row_groups(root: Path, name: str, table: Table, problems: list[Problem]) -> Iterator[pa.Table]:
-    """The row groups of a file, page checksums verified; a wrong schema or an unreadable page ends the file."""
+def _version(context: Context, facts: Mapping[str, Any] | None) -> str | None:
+    """The schema version to verify against; None where this talkset cannot."""
+    known = version_key(SCHEMA_VERSION)
+    if facts is None:  # dataset.json has been reported; the tables can still be held against what they say
+        said: Any = stored_version(context.root / "index.parquet") or SCHEMA_VERSION
+    else:
+        said = facts.get("schema_version")
     try:
-        with pq.ParquetFile(root / name, page_checksum_verification=True) as file:
-            if not file.schema_arrow.equals(table.schema, check_metadata=True):
-                problems.append(Problem(name, f"{_difference(file.schema_arrow, table.schema)}"))
-                return
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group)
-                rows.validate(full=True)
-                for field in table.schema:
-                    if not field.nullable and rows[field.name].null_count:
-                        problems.append(Problem(name, f"row group {group}: {field.name} has nulls"))
-                        return
-                yield rows
-    except (OSError, pa.ArrowException) as error:
-        problems.append(Problem(name, f"cannot be read: {error}"))
-
-
-def _difference(found: pa.Schema, expected: pa.Schema) -> str:
-    if found.names != expected.names:
-        missing = [name for name in expected.names if name not in found.names]
-        extra = [name for name in found.names if name not in expected.names]
-        return f"schema differs: missing columns {missing}, unknown columns {extra}, or another order"
-    for name in expected.names:
-        if not found.field(name).equals(expected.field(name), check_metadata=True):
-            return f"schema differs at {name}: {found.field(name)} against {expected.field(name)}, or its metadata"
-    return "schema differs in the metadata of the table (name or schema version)"
-
-
-def _read_index(root: Path, problems: list[Problem]) -> pa.Table | None:
-    before = len(problems)
-    groups = list(_row_groups(root, "index.parquet", INDEX, problems))
-    if len(problems) > before:
+        major = version_key(said)[0]
+    except (ValueError, TypeError):
+        message = f"schema_version is {said!r}, expected MAJOR.MINOR.PATCH; the tables were not checked"
+        context.report.add(_FACTS, "schema version", message)
         return None
-    return pa.concat_tables(groups) if groups else INDEX.schema.empty_table()
+    if major == known[0]:
+        return str(said)
+    remedy = "run `talkset upgrade` on the data set" if major < known[0] else "install a newer talkset"
+    message = f"has schema version {said}, this talkset knows {SCHEMA_VERSION}; {remedy}"
+    context.report.add(_FACTS, "schema version", message)
+    return None
 
 
-def _check_index(index: pa.Table, problems: list[Problem]) -> _Clips:
-    name = "index.parquet"
-
-    def report(clip_id: str, message: str) -> None:
-        problems.append(Problem(name, f"clip {clip_id}: {message}"))
-
-    columns = ("clip_id", "status", "reason", "shard", "row", "num_frames", "start_us", "end_us")
-    seen: set[str] = set()
-    ids: list[str] = []
-    durations: list[int] = []
-    frames: list[int] = []
-    places: dict[tuple[str, int], int] = {}
-    rows = zip(*(index[column].to_pylist() for column in columns), strict=True)
-    for clip_id, status, reason, shard, row, num_frames, start_us, end_us in rows:
-        if clip_id in seen:
-            report(clip_id, "occurs twice")
-        seen.add(clip_id)
-        for what, value in (("clip_id", clip_id), ("shard", shard)):
-            if value is not None and SAFE_NAME.fullmatch(value) is None:
-                report(clip_id, f"{what} {value!r} is not a plain file name")
-        if status not in STATUSES:
-            report(clip_id, f"status {status!r} is none of {', '.join(STATUSES)}")
-        if status != "accepted":
-            if reason not in REASONS:
-                report(clip_id, f"status {status} with the unknown reason {reason!r}")
-            if shard is not None or row is not None:
-                report(clip_id, f"status {status} must not have parameters")
-            continue
-        if None in (shard, row, num_frames, start_us, end_us):
-            report(clip_id, "is accepted without shard, row, num_frames, start_us or end_us")
-            continue
-        if (shard, row) in places:
-            report(clip_id, f"shares {shard} row {row} with another clip")
-        places[shard, row] = len(ids)
-        ids.append(clip_id)
-        durations.append(end_us - start_us)
-        frames.append(num_frames)
-    clip_ids = pa.array(ids, type=pa.string())
-    return _Clips(clip_ids, np.array(durations, np.int64), np.array(frames, np.int64), places)
-
-
-def _check_parts(
-    root: Path,
-    table: Table,
-    clips: _Clips | None,
-    damaged: set[str],
-    widths: dict[tuple[str, str], int],
-    problems: list[Problem],
-) -> None:
-    present = {path.name for path in (root / table.name).glob("part-*.parquet")}
-    expected: dict[str, int] = {}
-    for shard, _ in clips.places if clips else ():
-        expected[shard] = expected.get(shard, 0) + 1
-    for shard in sorted(set(expected) - present):
-        if f"{table.name}/{shard}" not in damaged:  # a listed file that is missing has been reported
-            problems.append(Problem(f"{table.name}/{shard}", f"is missing, the index has {expected[shard]} rows in it"))
-    for shard in sorted(present):
-        name = f"{table.name}/{shard}"
-        if name in damaged:
-            continue
-        before, row = len(problems), 0
-        for group in _row_groups(root, name, table, problems):
-            values = {column.name: group[column.name].combine_chunks() for column in table.columns}
-            for offset in range(group.num_rows):
-                for message in _check_clip(table, values, offset, (shard, row), clips, widths):
-                    problems.append(Problem(name, f"row {row}: {message}"))
-                row += 1
-        if clips and len(problems) == before and row != expected.get(shard, 0):
-            problems.append(Problem(name, f"has {row} rows, the index has {expected.get(shard, 0)} in it"))
-
-
-def _check_clip(
-    table: Table,
-    values: dict[str, pa.Array],
-    offset: int,
-    place: tuple[str, int],
-    clips: _Clips | None,
-    widths: dict[tuple[str, str], int],
-) -> Iterator[str]:
-    """What is wrong with one row of a sharded table."""
-    frames = values["num_frames"][offset].as_py()
-    duration = None
+def _check_tables(context: Context, files: list[str], version: str) -> dict[str, float]:
+    """Check sharded and long tables; returns the counts of all that could be read to its end."""
+    found: dict[str, float] = {}
+    clips = context.clips
     if clips is not None:
-        position = clips.places.get(place)
-        if position is None:
-            yield "is not in the index"
-            return
-        clip_id = clips.ids[position].as_py()
-        duration = int(clips.duration_us[position])
-        if values["clip_id"][offset].as_py() != clip_id:
-            yield f"holds clip {values['clip_id'][offset]}, the index says {clip_id}"
-        if frames != clips.num_frames[position]:
-            yield f"has {frames} frames, the index says {clips.num_frames[position]}"
-    model = values["head_model"][offset].as_py() if "head_model" in values else ""
-    arrays: dict[str, NDArray[Any]] = {}
-    for column in table.columns:
-        cell = values[column.name][offset]
-        if not cell.is_valid:
-            yield f"{column.name} is null"
-        elif column.shape is not None:
-            flat = cell.values.to_numpy(zero_copy_only=False)
-            message = _check_length(column, len(flat), frames, widths, model)
-            if message:
-                yield message
-            else:
-                arrays[column.name] = flat
-    if "pts_us" in arrays:
-        pts = arrays["pts_us"]
-        if len(pts) and (pts[0] < 0 or (np.diff(pts) <= 0).any() or (duration is not None and pts[-1] >= duration)):
-            yield f"pts_us does not rise from 0 or later to before the end of the clip ({duration} us)"
-    if "valid" in arrays:
-        valid = arrays["valid"].astype(bool)
-        for column in table.columns:
-            if column.floating and column.name in arrays:
-                flat = arrays[column.name]
-                measured = flat.reshape(frames, -1)[valid] if column.per_frame and frames else flat
-                if not np.isfinite(measured).all():
-                    yield f"{column.name} is not finite where it is valid"
+        found |= {"rows": len(clips.every_id), **clips.status_counts}
+        found["seconds"] = int(clips.duration_us.sum()) / 1e6
+    params = check_parts(context, PARAMS.at(version), _parts(files, PARAMS))
+    check_parts(context, LANDMARKS.at(version), _parts(files, LANDMARKS))
+    if params.complete:
+        found |= {"clips": params.clips, "frames": params.frames, "valid_frames": params.valid_frames}
+    for table in LONG:
+        rows = check_long(context, table.at(version))
+        if rows is not None:
+            found[table.name] = rows
+    return found
 
 
-def _check_length(column: Column, length: int, frames: int, widths: dict[tuple[str, str], int], model: str) -> str:
-    """The list length against num_frames x width; model-sized axes must have one size for each model."""
-    fixed, symbol = 1, ""
-    for axis in column.shape or ():
-        if axis == "T":
-            fixed *= frames
-        elif isinstance(axis, int):
-            fixed *= axis
-        else:
-            symbol = axis
-    if symbol:
-        size = length // fixed if fixed else 0
-        known = widths.setdefault((model, symbol), size)
-        if size * fixed != length or known != size:
-            return f"{column.name} has {length} values, expected {fixed} x {known} for {model}"
-    elif length != fixed:
-        return f"{column.name} has {length} values, expected {fixed}"
-    return ""
+def _parts(files: list[str], table: Table) -> set[str]:
+    prefix = f"{table.name}/"
+    names = (name.removeprefix(prefix) for name in files if name.startswith(prefix))
+    return {name for name in names if name.startswith("part-") and name.endswith(".parquet") and "/" not in name}
 
 
-def _check_long(root: Path, table: Table, clips: _Clips | None, problems: list[Problem]) -> None:
-    name = f"{table.name}.parquet"
-    first = 0
-    for group in _row_groups(root, name, table, problems):
-        start, end = group["start_us"].to_numpy(), group["end_us"].to_numpy()
-        wrong = (start < 0) | (end < start)
-        if clips is not None:
-            positions = pc.fill_null(pc.index_in(group["clip_id"], value_set=clips.ids), -1).to_numpy()
-            for row in np.flatnonzero(positions < 0):
-                message = f"row {first + row}: clip {group['clip_id'][row]} is not an accepted clip of the index"
-                problems.append(Problem(name, message))
-            if len(clips.duration_us):
-                wrong |= (positions >= 0) & (end > clips.duration_us[positions])
-        for row in np.flatnonzero(wrong):
-            message = f"row {first + row}: {start[row]}..{end[row]} us is outside clip {group['clip_id'][row]}"
-            problems.append(Problem(name, message))
-        first += group.num_rows
+def _check_counts(report: Report, file: str, key: str, said: Any, found: Mapping[str, float]) -> None:
+    """Numbers that a JSON file states against those that were counted."""
+    if not isinstance(said, dict):
+        report.add(file, key, f"{key} is {type(said).__name__}, expected an object with {', '.join(found)}")
+        return
+    for name, value in found.items():
+        number = said.get(name)
+        tolerance = _SECONDS_TOLERANCE if name == "seconds" else 0
+        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+        if number is None or not is_number or not abs(number - value) <= tolerance:
+            report.add(
+                file, f"{key}.{name} differs", f"{key}.{name} is {json.dumps(number)[:80]}, the tables have {value}"
+            )
+
+
+def _check_media(context: Context, files: list[str]) -> None:
+    """Media files must belong to clips; a data set that keeps media has those of every accepted clip."""
+    clips = context.clips
+    if clips is None:
+        return
+    for folder in _MEDIA:
+        prefix = f"{folder}/"
+        names = [name.removeprefix(prefix) for name in files if name.startswith(prefix)]
+        stems = pa.array([name.rpartition(".")[0] for name in names], pa.large_string())
+        known = pc.is_in(stems, value_set=clips.every_id).to_numpy(zero_copy_only=False)
+        strange = [name for name, good in zip(names, known, strict=True) if not good]
+        for name in strange:
+            context.report.add(prefix + name, "media of no clip", "belongs to no clip of the index")
+    videos = [name[len("media/") : -len(".mp4")] for name in files if name.startswith("media/") and name[-4:] == ".mp4"]
+    if not videos or not _media_enabled(context):
+        return
+    absent = pc.invert(pc.is_in(clips.ids, value_set=pa.array(videos, pa.large_string())))
+    for clip_id in clips.ids.filter(absent).to_pylist():
+        name = f"media/{clip_id}.mp4"
+        if name not in context.damaged:
+            context.report.add(name, "media of a clip are missing", f"is missing, {_CONFIG} says media.enabled: true")
+
+
+def _media_enabled(context: Context) -> bool:
+    """Whether config.yaml says media.enabled: true; aliases and merge keys, which may explode, are not followed."""
+    if not (context.root / _CONFIG).is_file():
+        return False
+    text = _read_text(context, _CONFIG, _MAX_CONFIG_BYTES)
+    if text is None:
+        return False
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        context.report.unreadable(_CONFIG, f"is not YAML: {error}")
+        return False
+    for key in ("media", "enabled"):
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        node = next((value for name, value in pairs if name.value == key), None)
+    return isinstance(node, yaml.ScalarNode) and node.value == "true"

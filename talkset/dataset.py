@@ -278,8 +278,18 @@ class Dataset:
         if name not in self._shapes:
             field = self.field(name)
             text = (field.metadata or {}).get(b"shape", b"[-1]" if pa.types.is_list(field.type) else b"[]")
-            self._shapes[name] = tuple(json.loads(text))
+            self._shapes[name] = self._parsed_shape(name, text)
         return self._shapes[name]
+
+    def _parsed_shape(self, name: str, text: bytes) -> tuple[str | int, ...]:
+        try:
+            shape = json.loads(text)
+        except ValueError:
+            shape = None
+        if not isinstance(shape, list) or not all(isinstance(axis, (str, int)) for axis in shape):
+            message = f"{self.store.shown}: the shape of {name} is {text!r}, which is no list of axes"
+            raise DatasetError(f"{message}; run `talkset verify`")
+        return tuple(shape)
 
     @functools.cached_property
     def _shapes(self) -> dict[str, tuple[str | int, ...]]:

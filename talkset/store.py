@@ -22,6 +22,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from talkset import guards
+
 Array = NDArray[Any]
 
 SUPPORTED_MAJOR: Final = 1
@@ -29,13 +31,8 @@ SUPPORTED_MAJOR: Final = 1
 OPEN_FILES: Final = 8
 CACHE_BYTES: Final = 64 << 20
 """Decoded columns kept: enough for the row groups at hand, little against a data loader worker's own memory."""
-MAX_GROUP_BYTES: Final = 1 << 30
-"""A row group that claims to decode to more is refused: the writer's are a thousandth of it, a bomb's are not."""
 MAX_JSON_BYTES: Final = 64 << 20
-MAX_FOOTER_BYTES: Final = 256 << 20
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
-_MAX_WIDTH: Final = 8
-"""Decoded bytes of a value at most; strings also cost their text, which the uncompressed size holds."""
 
 
 _PARENTS: Final[list[Any]] = []
@@ -204,19 +201,17 @@ class Store:
             return self._files[name]
         try:
             source = filesystem.open_input_file(name)
-            _check_footer(source)
+            guards.check_footer(source)
             # reading ahead joins the requests to a remote store; on a local disk it only copies
             known = self._metadata.get(name)
             handle = pq.ParquetFile(source, metadata=known, page_checksum_verification=True, pre_buffer=self.remote)
             self._metadata[name] = handle.metadata
             schema = handle.schema_arrow  # costs a tenth of a millisecond at every call
-            if len(schema.names) != handle.metadata.num_columns:
-                raise _AbsurdSizeError(
-                    f"it has {handle.metadata.num_columns} leaf columns in {len(schema.names)} fields"
-                )
+            if known is None:
+                guards.check_description(handle.metadata, schema, source.size())
         except FileNotFoundError as error:
             raise DatasetError(f"{self.shown}/{name} is missing; run `talkset verify`") from error
-        except (OSError, pa.ArrowException, _AbsurdSizeError) as error:
+        except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
             raise DatasetError(f"{self.shown}/{name} cannot be read ({error}); run `talkset verify`") from error
         self._files[name] = handle
         self._schemas[name] = schema
@@ -230,7 +225,7 @@ class Store:
         """Schema of a Parquet file. Raises DatasetError where its version is not that of the data set."""
         self.file(name)
         schema = self._schemas[name]
-        version = (schema.metadata or {}).get(b"talkset.schema_version", b"").decode()
+        version = (schema.metadata or {}).get(b"talkset.schema_version", b"").decode(errors="replace")
         if version != self.facts["schema_version"]:
             message = f"{self.shown}/{name} has schema version {version or 'none'}, dataset.json says"
             remedy = f"versions are mixed; run `talkset upgrade {self.shown} --out FOLDER`, or restore the file"
@@ -253,10 +248,10 @@ class Store:
         """
         handle = self.file(name)
         try:
-            leaves = _checked_leaves(handle, self._schemas[name], group, columns)
+            leaves = guards.checked_leaves(handle, self._schemas[name], group, columns)
             table = handle.reader.read_row_group(group, column_indices=leaves, use_threads=False)
             return table if table.column_names == list(columns) else table.select(list(columns))
-        except _AbsurdSizeError as error:
+        except guards.AbsurdSizeError as error:
             message = f"{self.shown}/{name} row group {group} {error}; it was not read, do not trust this data set"
             raise DatasetError(message) from error
         except (OSError, KeyError, IndexError, pa.ArrowException) as error:
@@ -307,38 +302,3 @@ class Store:
             hits = pa.Table.from_arrays(list(columns.values()), names=list(columns)).filter(pc.equal(ids, clip_id))
             rows += hits.to_pylist()
         return rows
-
-
-class _AbsurdSizeError(ValueError):
-    """A size that no writer makes."""
-
-
-def _check_footer(source: Any) -> None:
-    size = source.size()
-    if size < 12:
-        raise _AbsurdSizeError(f"its {size} bytes are no Parquet file: it is truncated")
-    tail = source.read_at(8, size - 8)
-    length = int.from_bytes(tail[:4], "little")
-    if tail[4:] != b"PAR1":
-        raise _AbsurdSizeError("it does not end as a Parquet file does: it is truncated or something else")
-    if length > min(size, MAX_FOOTER_BYTES):
-        raise _AbsurdSizeError(f"its footer claims {length} bytes")
-
-
-def _checked_leaves(handle: pq.ParquetFile, schema: pa.Schema, group: int, columns: Sequence[str]) -> list[int]:
-    """Positions of the columns, after refusing what would fill the memory before a byte of it is decoded."""
-    row_group = handle.metadata.row_group(group)
-    leaves = []
-    total = 0
-    for column in columns:
-        leaf = schema.get_field_index(column)
-        if leaf < 0:
-            raise KeyError(column)
-        chunk = row_group.column(leaf)
-        total += max(chunk.num_values * _MAX_WIDTH, chunk.total_uncompressed_size)
-        leaves.append(leaf)
-    if total > MAX_GROUP_BYTES:
-        raise _AbsurdSizeError(
-            f"claims to decode to {total} bytes of {', '.join(columns)}, the limit is {MAX_GROUP_BYTES}"
-        )
-    return leaves

@@ -127,6 +127,8 @@ def _cell(column: Column, clip_id: str, value: Any, frames: int) -> Any:
         plain = value.item() if isinstance(value, np.generic) else value
         if not isinstance(plain, wanted) or (isinstance(plain, bool) and bool not in wanted):
             raise UsageError(f"{name} is {value!r}, expected {column.type}", "Correct the value or name another kind")
+        if isinstance(plain, float) and not np.isfinite(plain):
+            raise UsageError(f"{name} is {plain}", "Leave out what is not known, or give a finite value")
         wrong = None if isinstance(plain, (str, bool)) else out_of_range(column, np.array([plain]))
         if wrong:
             raise UsageError(f"{name} is {wrong}", "Correct the value or the range")

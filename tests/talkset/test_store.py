@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from dataset_builder import build
 
+from talkset import guards
 from talkset import store as stores
 from talkset.dataset import open_dataset
 from talkset.store import DatasetError, Store, without_secrets
@@ -47,7 +48,7 @@ def _bomb(path: Path, values: int) -> None:
 
 def test_a_bomb_is_refused_before_it_is_decoded(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A twentieth of the true limit, to be made quickly."""
-    monkeypatch.setattr(stores, "MAX_GROUP_BYTES", stores.MAX_GROUP_BYTES // 20)
+    monkeypatch.setattr(guards, "MAX_GROUP_BYTES", guards.MAX_GROUP_BYTES // 20)
     _bomb(copied / PART, 15_000_000)
     assert (copied / PART).stat().st_size < 100_000
     before = pa.default_memory_pool().max_memory()
@@ -57,7 +58,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(copied: Path, monkeypatch: pytes
 
 
 def test_ordinary_sizes_are_far_from_the_limit(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "MAX_GROUP_BYTES", 100_000)
+    monkeypatch.setattr(guards, "MAX_GROUP_BYTES", 100_000)
     dataset = open_dataset(made)
     assert dataset[0]["jaw_pose"].shape == (20, 3)
     with pytest.raises(DatasetError, match="the limit is 100000"):
@@ -171,3 +172,24 @@ def test_cached_columns_are_bounded(made: Path, monkeypatch: pytest.MonkeyPatch)
     held = sum(array.nbytes for array in dataset.store._decoded.values())
     assert held == dataset.store._held
     assert held < 1_000_000 + 4 * 35 * 478 * 2 * 4 * 2
+
+
+def test_damaged_footers_never_end_the_process(copied: Path) -> None:
+    """Bits flipped all over the footer of a part: an error that is ours, or an answer, in this very process."""
+    path = copied / PART
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[-8:-4], "little")
+    refused, answered = 0, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        data = bytearray(whole)
+        for place in rng.integers(len(whole) - 8 - length, len(whole) - 8, 3).tolist():
+            data[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data)
+        try:
+            open_dataset(copied)[0]["expression"]
+            answered += 1
+        except (DatasetError, KeyError):
+            refused += 1
+    assert refused + answered == 60
+    assert refused > 20

@@ -292,6 +292,7 @@ def test_arrays_from_a_file(untouched: Path, tmp_path: Path) -> None:
         ("charm", {"none_0001": [1.0]}, {"shape": (1,)}, "no accepted clips"),
         ("charm", {"clip_0000": "much"}, {}, "expected double"),
         ("charm", {"clip_0000": 3.0}, {"high": 1.0}, "expected ..1"),
+        ("charm", {"clip_0000": float("inf")}, {}, "is inf"),
         ("charm", {"clip_0000": np.zeros(3)}, {"shape": ("T", 3)}, r"expected \(20, 3\)"),
         ("charm", {}, {"shape": (3, "T")}, "not a list of sizes"),
         ("charm", {}, {"kind": "complex"}, "unknown kind"),
