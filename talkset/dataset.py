@@ -327,6 +327,7 @@ class Clip(Mapping[str, Any]):
         self.index: Mapping[str, Any] = IndexRow(dataset.rows, position)
         """Every value of the clip's index row, read when asked for."""
         self._wanted: tuple[str, ...] = dataset.selected or ()
+        self._places: dict[str, tuple[str, int, int]] = {}
 
     def __repr__(self) -> str:
         return f"<clip {self.clip_id}: {self.num_frames} frames>"
@@ -389,12 +390,10 @@ class Clip(Mapping[str, Any]):
     def read(self, name: str, wanted: Sequence[str] = ()) -> Any:
         """A signal whether or not it is among the columns asked for; `wanted` are worth decoding in the same read."""
         dataset = self.dataset
-        code = int(dataset.shard_of[self.position])
-        if code < 0:
+        if dataset.shard_of[self.position] < 0:
             raise KeyError(f"clip {self.clip_id} ({self.index['status']}) has no parameters, so no {name!r}")
         table, column = dataset.locate(name)
-        part = f"{table}/{dataset.shard_names[code]}"
-        group, row = dataset.store.locate(part, int(dataset.row_of[self.position]))
+        part, group, row = self._place(table)
         cell = dataset.store.column(part, group, column, dataset.in_table(table, wanted))[row]
         shape = dataset.shape(name)
         if not pa.types.is_list(cell.type):
@@ -402,12 +401,25 @@ class Clip(Mapping[str, Any]):
         if not cell.is_valid:
             return None
         flat = np.array(cell.values.to_numpy(zero_copy_only=False))
-        sizes = [self.num_frames if axis == "T" else axis if isinstance(axis, int) else -1 for axis in shape]
+        frames = self._frames
+        sizes = [frames if axis == "T" else axis if isinstance(axis, int) else -1 for axis in shape]
         try:
             return flat.reshape(sizes)
         except ValueError as error:
             message = f"clip {self.clip_id}: {name} has {flat.size} values, not {shape} with T = {self.num_frames}"
             raise DatasetError(f"{message}; run `talkset verify`") from error
+
+    def _place(self, table: str) -> tuple[str, int, int]:
+        """Part, row group and row in it of this clip in a sharded table, looked up once."""
+        if table not in self._places:
+            dataset = self.dataset
+            part = f"{table}/{dataset.shard_names[dataset.shard_of[self.position]]}"
+            self._places[table] = (part, *dataset.store.locate(part, int(dataset.row_of[self.position])))
+        return self._places[table]
+
+    @functools.cached_property
+    def _frames(self) -> int:
+        return self.num_frames
 
     def is_per_frame(self, name: str) -> bool:
         """Whether the first axis of a signal is time."""

@@ -16,6 +16,7 @@ import yaml
 from dataset_builder import MODEL_HASH, build
 
 from schemas.card import LONGEST_TABLE, render_card
+from schemas.config import ShardConfig
 from schemas.figures import FIGURES
 from schemas.records import ClipRecord
 from schemas.statistics import Statistics
@@ -82,12 +83,14 @@ def test_the_card_of_a_data_set_has_everything(parts: tuple[dict[str, Any], Inde
 
 
 def test_the_written_card_is_this_card(
-    made: tuple[Path, list[ClipRecord]], parts: tuple[dict[str, Any], IndexSummary, dict[str, Any]]
+    made: tuple[Path, list[ClipRecord]], parts: tuple[dict[str, Any], IndexSummary, dict[str, Any]], tmp_path: Path
 ) -> None:
     card = (made[0] / "README.md").read_text()
     assert card == render_card(*parts, has_figures=False)
+    build(tmp_path / "drawn", shards=ShardConfig(clips_per_row_group=4))
+    assert (tmp_path / "drawn" / "README.md").read_text() == render_card(*parts, has_figures=True)
     for name in FIGURES:
-        assert (made[0] / name).read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "drawn" / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_history_and_added_columns_are_told(parts: tuple[dict[str, Any], IndexSummary, dict[str, Any]]) -> None:

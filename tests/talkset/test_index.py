@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,8 +46,8 @@ def batch(first: int, count: int) -> pa.Table:
 
 def write_index(root: Path, rows: int, size: int = 16_384) -> None:
     """A data set that has only an index."""
-    facts = {"name": "large", "version": "1.0.0", "schema_version": SCHEMA_VERSION, "licence": "CC0-1.0"}
-    facts |= {"config_digest": "", "history": [], "sidecars": []}
+    facts: dict[str, Any] = {"name": "large", "version": "1.0.0", "schema_version": SCHEMA_VERSION}
+    facts |= {"licence": "CC0-1.0", "config_digest": "", "history": [], "sidecars": []}
     with DatasetFiles(root, {**facts, "models": [], "generator": {}}, "", ShardConfig(figures=False)) as files:
         for first in range(0, rows, size):
             files.write("index", batch(first, min(size, rows - first)))

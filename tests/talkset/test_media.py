@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_builder import random_clip, writer
 from numpy.typing import NDArray
 
 from reconstruct.video import cut_video, write_video
 from schemas.records import ClipRecord
 from talkset.dataset import Clip, DatasetError, open_dataset
 from talkset.media import clip_audio, clip_frame, clip_frames
-from tests.dataset_builder import random_clip, writer
 
 FPS = Fraction(30000, 1001)
 SOURCE_FRAMES, FIRST, LAST = 90, 33, 75  # the clip is frames FIRST .. LAST - 1 of the source

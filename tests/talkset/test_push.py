@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
+from dataset_builder import build
+from fake_hub import TOKEN, FakeHub
 
 from schemas.errors import TalksetError, UsageError
 from schemas.files import HIDDEN_FOLDER, MANIFEST_NAME, format_checksums, read_checksums, refresh_manifest
@@ -24,8 +26,6 @@ from talkset.dataset import Dataset, DatasetError, open_dataset
 from talkset.push import objects, push
 from talkset.push.objects import Folder, push_folder
 from talkset.store import without_secrets
-from tests.dataset_builder import build
-from tests.fake_hub import TOKEN, FakeHub
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLIPS = 6
@@ -587,6 +587,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
         template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # read from the environment when it was first imported
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         yield server

@@ -1,0 +1,1 @@
+"""What benchmarks/dataset.py measures with: the clips, the peers, one process for each measurement."""
