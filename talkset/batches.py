@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 CLOCK: Final = ("params", "pts_us")
 """Table and column of the frame times that windows go by."""
 VALID: Final = "valid"
+_PLAIN: Final[dict[Any, np.dtype[Any]]] = {pa.float32(): np.dtype(np.float32), pa.int64(): np.dtype(np.int64)}
+"""Element types whose Arrow buffers are numpy's own layout."""
+_LIST: Final = pa.list_(pa.float32()).id
 _VIEW_BYTES: Final = 200
 """What numpy needs for the array object of one signal of one clip."""
 
@@ -328,15 +331,19 @@ def decode(
     """
     signals = [signal for signal in source.signals if signal.table == table]
     present = present or frozenset(store.schema(name).names)
-    columns = [name for name in ("num_frames",) if name in present]
-    columns += dict.fromkeys(signal.column for signal in signals if signal.name != VALID)
+    columns = list(dict.fromkeys(signal.column for signal in signals if signal.name != VALID))
     timed = source.window_us is not None and source.timed and table == CLOCK[0]
     masked = table in source.seen_tables and VALID in present
     for column, wanted in ((CLOCK[1], timed), (VALID, masked)):
         if wanted and column not in columns:
             columns.append(column)
+    if not masked and "num_frames" in present:
+        columns.append("num_frames")
     stored = store.read_group(name, number, columns)
-    if "num_frames" in present:
+    if masked:  # one value a frame: its lengths are the numbers of frames, and save reading those
+        measured = _rows(stored[VALID])
+        frames = [last - first for first, last in itertools.pairwise(measured.bounds)]
+    elif "num_frames" in present:
         frames = stored["num_frames"].to_pylist()
     elif any(signal.per_frame for signal in signals):
         raise DatasetError(f"{store.path}/{name} has signals with a time axis but no num_frames; run `talkset verify`")
@@ -346,11 +353,6 @@ def decode(
     bounds = [0, *itertools.accumulate(frames)]
     seen = np.ones(bounds[-1], bool)
     if masked:
-        measured = _rows(stored[VALID])
-        if measured.bounds != bounds:
-            raise DatasetError(
-                f"{store.path}/{name} row group {number}: {VALID} does not fit num_frames; run `talkset verify`"
-            )
         seen = measured.values.astype(bool)
     for signal in signals:
         if signal.name != VALID:
@@ -388,7 +390,13 @@ def _rows(column: pa.ChunkedArray) -> _Rows:
     leaves = array.values
     if leaves.null_count and not pa.types.is_floating(leaves.type):
         raise DatasetError(f"a list of {leaves.type} has null entries, which make no tensor; run `talkset verify`")
-    return _Rows(leaves.to_numpy(zero_copy_only=False), array.offsets.to_pylist(), absent)
+    dtype = _PLAIN.get(leaves.type)
+    if dtype is None or leaves.null_count or absent or array.type.id != _LIST or not len(leaves):
+        return _Rows(leaves.to_numpy(zero_copy_only=False), array.offsets.to_pylist(), absent)
+    # the buffers themselves: a third of the time of Arrow's own way to numpy, which costs as much as the decoding
+    offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)
+    values = np.frombuffer(leaves.buffers()[1], dtype, len(leaves), leaves.offset * dtype.itemsize)
+    return _Rows(values, offsets.tolist(), absent)
 
 
 def _add(group: RowGroup, source: Source, signal: Signal, rows: _Rows, bounds: list[int], seen: Array) -> None:

@@ -91,7 +91,7 @@ class Loader:
         rank: int | None = None,
         world_size: int | None = None,
         num_workers: int = 0,
-        threads: int = 1,
+        threads: int = 2,
         cache_mb: float = 256,
         lanes: int = 8,
         shuffle_groups: int = 16,
