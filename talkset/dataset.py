@@ -25,9 +25,9 @@ from talkset.store import Array, DatasetError, Store
 from talkset.where import unknown_column
 
 if TYPE_CHECKING:
-    from talkset.loader import Loader
-    from talkset.normalise import Normaliser
-    from talkset.torch_dataset import WindowDataset
+    from talkset.training.loader import Loader
+    from talkset.training.normalise import Normaliser
+    from talkset.training.torch_dataset import WindowDataset
 
 __all__ = ["Clip", "Dataset", "DatasetError", "open_dataset"]
 
@@ -154,8 +154,11 @@ class Dataset:
             raise DatasetError(f"{self.store.shown} has no stats.json; run `talkset verify`") from error
 
     def normaliser(self, columns: Sequence[str], kind: str = "mean_std") -> Normaliser:
-        """Normalisation of signals by stats.json; see talkset.normalise. The clips must share one head model."""
-        from talkset.normalise import Normaliser
+        """Normalisation of signals by stats.json; see talkset.training.normalise.
+
+        Raises DatasetError where the selected clips have different head models.
+        """
+        from talkset.training.normalise import Normaliser
 
         models = pc.unique(self.column("head_model").drop_null()).to_pylist()
         if len(models) != 1:
@@ -201,17 +204,17 @@ class Dataset:
         Raises DatasetError when torch is missing or a column is not numeric.
         """
         _need_torch("Dataset.torch")
-        from talkset.torch_dataset import WindowDataset
+        from talkset.training.torch_dataset import WindowDataset
 
         return WindowDataset(self.select(columns=columns), window_s, hop_s)
 
     def loader(self, columns: Sequence[str], batch_size: int, **options: Any) -> Loader:
-        """Shuffled, padded, optionally normalised batches of torch tensors for training; see talkset.loader.Loader.
+        """Shuffled, padded, optionally normalised batches of torch tensors; see talkset.training.loader.Loader.
 
         Raises DatasetError when torch is missing or a column is not numeric.
         """
         _need_torch("Dataset.loader")
-        from talkset.loader import Loader
+        from talkset.training.loader import Loader
 
         return Loader(self, columns, batch_size, **options)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from talkset.normalise import Normaliser
 from talkset.store import DatasetError
+from talkset.training.normalise import Normaliser
 
 RNG = np.random.default_rng(0)
 POSE = RNG.normal((1.0, -2.0, 0.1), (0.5, 3.0, 0.0), (500, 3)).astype(np.float32)

@@ -15,9 +15,9 @@ from dataset_builder import build, random_clip, writer
 
 from schemas.config import ShardConfig
 from talkset import open_dataset
-from talkset.batches import Cache, Reader, Request, RowGroup, Signal, Source
 from talkset.dataset import Dataset
 from talkset.store import DatasetError
+from talkset.training.batches import Cache, Reader, Request, RowGroup, Signal, Source
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Training batches from a data set, fast and repeatable: shuffled, padded, normalised, resumable, for any ranks.
 
 Decoded row groups are shared by the threads of a process and kept up to a limit, so that a data set that fits is read
-once. The order of an epoch (talkset.order) does not depend on who reads it.
+once. The order of an epoch (talkset.training.order) does not depend on who reads it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from talkset.batches import Cache, Reader, Request, Signal, Source
 from talkset.dataset import Dataset
-from talkset.normalise import Normaliser
-from talkset.order import EpochOrder, Windows, in_order, shuffled
 from talkset.store import DatasetError
+from talkset.training.batches import Cache, Reader, Request, Signal, Source
+from talkset.training.normalise import Normaliser
+from talkset.training.order import EpochOrder, Windows, in_order, shuffled
 
 PREFETCH: Final = 4
 """Batches that each thread or worker makes ahead."""
@@ -64,9 +64,9 @@ class Loader:
     which leaves columns that it does not name alone; the one in use is `loader.normaliser`.
 
     The order of an epoch follows from `seed` and the epoch alone (`lanes` and `shuffle_groups`: see
-    `talkset.order.shuffled`), so it is the same for any number of ranks, workers and threads. Rank r of R takes the
-    batches r, r + R, ...; every rank gets the same number of batches, so up to R - 1 at the end of an epoch are left
-    out. An epoch that was read to its end is followed by the next one; `set_epoch` chooses.
+    `talkset.training.order.shuffled`), so it is the same for any number of ranks, workers and threads. Rank r of R
+    takes the batches r, r + R, ...; every rank gets the same number of batches, so up to R - 1 at the end of an epoch
+    are left out. An epoch that was read to its end is followed by the next one; `set_epoch` chooses.
 
     Reading: `threads` of this process (0: none, in the caller's), or `num_workers` processes instead. Row groups are
     decoded once in an epoch where ranks x workers (or threads) divides `lanes`, more often elsewhere. Each process

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from talkset.batches import Signal
 from talkset.dataset import Dataset
-from talkset.loader import plan_windows
+from talkset.training.batches import Signal
+from talkset.training.loader import plan_windows
 
 
 class WindowDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):

@@ -22,7 +22,7 @@ from talkset.store import Array, DatasetError, Store
 
 if TYPE_CHECKING:
     from talkset.dataset import Dataset
-    from talkset.normalise import Normaliser
+    from talkset.training.normalise import Normaliser
 
 CLOCK: Final = ("params", "pts_us")
 """Table and column of the frame times that windows go by."""
@@ -183,7 +183,7 @@ class Reader:
         return len(self._held)
 
     def read(self, request: Request) -> dict[str, Any]:
-        """A batch of B items; see talkset.loader.Loader for its keys. Raises DatasetError."""
+        """A batch of B items; see talkset.training.loader.Loader for its keys. Raises DatasetError."""
         if request.run != self._run:
             self._run = request.run
             self._held.clear()

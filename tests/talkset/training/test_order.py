@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talkset.order import EpochOrder, Windows, in_order, shuffled
+from talkset.training.order import EpochOrder, Windows, in_order, shuffled
 
 
 @given(

@@ -23,13 +23,13 @@ from dataset_builder import build
 from schemas.config import ShardConfig
 from talkset import open_dataset
 from talkset.dataset import Dataset
-from talkset.normalise import Normaliser
 from talkset.store import DatasetError
+from talkset.training.normalise import Normaliser
 
 torch = pytest.importorskip("torch")
-from talkset.loader import Loader, _InWorker  # noqa: E402 - needs torch
+from talkset.training.loader import Loader, _InWorker  # noqa: E402 - needs torch
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 WINDOW_S, HOP_S = 0.3, 0.12
 Item = tuple[str, float]
 
@@ -154,7 +154,7 @@ def test_ranks_and_threads_share_one_order(dataset: Dataset, world: int, threads
 
 
 def test_each_row_group_is_decoded_once(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from talkset import batches
+    from talkset.training import batches
 
     reads: list[tuple[str, int]] = []
     original = batches.decode
