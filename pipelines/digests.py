@@ -66,15 +66,17 @@ def bundled_models(config: Config, digests: Mapping[str, str]) -> dict[str, Path
     With them the rows mean the same on every machine, whatever is installed there. Licensed models never travel.
     """
     from reconstruct.embedding import embedding_path
-    from reconstruct.landmarks.embed import embedding_for
-    from reconstruct.models.registry import load_model
 
     entry = _travelling(config.fit.head_model)
     if entry is None:
         return {}
-    model, detector = load_model(entry.name), digests["detector"]
-    embedding_for(model, detector)  # is there after a fit, unless the cache was emptied since
-    embedding = embedding_path(model, detector)
+    detector = digests["detector"]
+    embedding = embedding_path(digests["head_model"], detector)
+    if not embedding.is_file():  # it is there after a fit, unless the cache was emptied since
+        from reconstruct.landmarks.embed import embedding_for
+        from reconstruct.models.registry import load_model
+
+        embedding_for(load_model(entry.name), detector)
     return {entry.path.name: entry.path, f"{entry.path.stem}.{detector}.embedding.npz": embedding}
 
 

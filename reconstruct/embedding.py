@@ -297,15 +297,15 @@ def _closest_point(point: NDArray[np.float64], triangles: NDArray[np.float64]) -
     return flat // 4, candidates[flat % 4][flat // 4]
 
 
-def embedding_path(model: HeadModel, detector: str) -> Path:
+def embedding_path(model_sha256: str, detector: str) -> Path:
     """Cache file of an embedding, keyed by the model's content and the detector."""
     safe = "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in detector)
-    return cache_folder() / "embeddings" / f"{model.sha256[:16]}-{safe}-v{VERSION}.npz"
+    return cache_folder() / "embeddings" / f"{model_sha256[:16]}-{safe}-v{VERSION}.npz"
 
 
 def cached_embedding(model: HeadModel, detector: str, compute: Callable[[], Embedding]) -> Embedding:
     """Load an embedding from the cache, or compute and keep it; safe to call from many processes."""
-    path = embedding_path(model, detector)
+    path = embedding_path(model.sha256, detector)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if not path.is_file():

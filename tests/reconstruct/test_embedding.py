@@ -205,8 +205,8 @@ def test_the_cache_gives_back_what_was_computed(
 
     assert_equal(cached_embedding(open_head, made.detector, again), made)
     other = dataclasses.replace(open_head, sha256="0" * 64)
-    paths = {embedding_path(open_head, made.detector), embedding_path(other, made.detector)}
-    paths.add(embedding_path(open_head, "made-up 1.1"))
+    paths = {embedding_path(open_head.sha256, made.detector), embedding_path(other.sha256, made.detector)}
+    paths.add(embedding_path(open_head.sha256, "made-up 1.1"))
     assert len(paths) == 3
     assert all(path.is_relative_to(tmp_path) for path in paths)
 
