@@ -158,20 +158,21 @@ def _write(session: Session, rows: Sequence[Draft], note: BuildNote, digest: str
                 session.progress.step()
             (session.root / MANIFEST_NAME).unlink(missing_ok=True)  # what comes now is seen as unfinished
             _place(session.root, media)
-            if any(row.clip is not None for row in rows):
-                _place_models(session)
+            _place_models(session, rows)
             writer.finish()
         session.report.written = True
     note.write(digest)
 
 
-def _place_models(session: Session) -> None:
+def _place_models(session: Session, rows: Sequence[Draft]) -> None:
     """Copies, not links: the data set must not change with the user's cache, nor keep its permissions."""
     folder = session.root / MODELS_FOLDER
-    wanted = bundled_models(session.config, session.digests)
+    fitted = any(row.clip is not None for row in rows)
+    wanted = bundled_models(session.config, session.digests) if fitted else {}
     with named_errors(folder):
-        folder.mkdir(exist_ok=True)
-        for path in folder.iterdir():
+        if wanted:
+            folder.mkdir(exist_ok=True)
+        for path in folder.iterdir() if folder.is_dir() else ():
             if path.name not in wanted:
                 path.unlink()
     for name, stored in wanted.items():

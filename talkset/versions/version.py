@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -134,8 +135,7 @@ class Version:
 
 
 def _described(field: pa.Field) -> Column:
-    column = Column.from_field(field)
-    return Column(**{**vars(column), "label": column.name == "clip_id"})
+    return dataclasses.replace(Column.from_field(field), label=field.name == "clip_id")
 
 
 def next_version(version: str, change: str) -> str:
