@@ -5,6 +5,7 @@ Needs only numpy and pyarrow; `hf://` also fsspec and huggingface_hub, which pya
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -178,6 +179,14 @@ class Store:
                     out.write(block)
             partial.replace(target)
         return target
+
+    def sha256(self, name: str) -> str:
+        """Hash of a file of the data set, hexadecimal."""
+        digest = hashlib.sha256()
+        with self._here().open_input_stream(name) as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object. Raises FileNotFoundError, or DatasetError when it is damaged or absurdly large."""

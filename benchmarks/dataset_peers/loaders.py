@@ -52,11 +52,11 @@ def load_hf(pattern: str) -> Any:
     return datasets.load_dataset("parquet", data_files=[pattern], split="train")
 
 
-def talkset(folder: Path, workers: int, cache_mb: float, threads: int) -> Epochs:
-    """Our own loader."""
-    loader = open_dataset(folder / "big").loader(
-        list(COLUMNS), BATCH, num_workers=workers, cache_mb=cache_mb, threads=threads
-    )
+def talkset(folder: Path, workers: int, cache_mb: float, threads: int, prepared: bool) -> Epochs:
+    """Our own loader; `prepared` with its files beside the data set, made where they are missing."""
+    place = folder / "prepared" if prepared else False
+    options: dict[str, Any] = {"num_workers": workers, "cache_mb": cache_mb, "threads": threads, "prepared": place}
+    loader = open_dataset(folder / "big").loader(list(COLUMNS), BATCH, **options)
 
     def epochs(epoch: int) -> Iterable[Batch]:
         loader.set_epoch(epoch)

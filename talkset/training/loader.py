@@ -7,15 +7,18 @@ once. The order of an epoch (talkset.training.order) does not depend on who read
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
 import math
+import os
 import queue
 import threading
 import warnings
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -26,9 +29,11 @@ from numpy.typing import NDArray
 
 from talkset.dataset import Dataset
 from talkset.store import DatasetError
-from talkset.training.batches import Cache, Reader, Request, Signal, Source
+from talkset.training.batches import Cache, Reader, Request
+from talkset.training.decoding import Signal, Source
 from talkset.training.normalise import Normaliser
 from talkset.training.order import EpochOrder, Windows, in_order, shuffled
+from talkset.training.prepared import folder_for, prepare, user_cache
 
 PREFETCH: Final = 4
 """Batches that each thread or worker makes ahead."""
@@ -72,6 +77,10 @@ class Loader:
     decoded once in an epoch where ranks x workers (or threads) divides `lanes`, more often elsewhere. Each process
     keeps decoded row groups up to `cache_mb` for good, and those at hand besides: at most `shuffle_groups` for each
     lane it reads, and those of a batch.
+    For data larger than that, `prepared` decodes the selected parts once into files that are mapped, in that folder,
+    or with True in the user's cache folder (TALKSET_CACHE): about the size of the raw floats, made at the first
+    iteration and found again by every later loader of the same version, columns and normalisation. Then no epoch
+    decodes anything, and all processes of a machine share one copy.
     One iteration at a time: a new one ends the one before. `close` ends threads and workers.
     """
 
@@ -97,6 +106,7 @@ class Loader:
         shuffle_groups: int = 16,
         pad: bool = True,
         pin_memory: bool = False,
+        prepared: bool | str | os.PathLike[str] = False,
         multiprocessing_context: str | None = None,
     ) -> None:
         """`rank` and `world_size` default to those of torch.distributed where it is initialised, else to 0 of 1.
@@ -136,6 +146,9 @@ class Loader:
         self._source = Source(
             dataset.store, dataset.shard_names, signals, self._windows.window_us, self.normaliser, pad
         )
+        if prepared:
+            cache = user_cache() if prepared is True else Path(prepared)
+            self._source = dataclasses.replace(self._source, prepared=folder_for(self._source, cache))
         self._settings: dict[str, Any] = {
             "columns": list(columns),
             "batch_size": batch_size,
@@ -158,6 +171,7 @@ class Loader:
         self._pool: torch.utils.data.DataLoader[Packed] | None = None
         self._feed = _Feed()
         self._places: tuple[NDArray[np.int64], int] | None = None
+        self._is_prepared = False
         self._digest: str | None = None
         self._active: weakref.ref[Any] | None = None
         self._run = 0
@@ -277,6 +291,9 @@ class Loader:
 
     def _plan(self) -> _Plan:
         """What every batch of the epoch consists of."""
+        if self._source.prepared is not None and not self._is_prepared:
+            prepare(self._source, np.unique(self.dataset.shard_of).tolist(), self._source.prepared)
+            self._is_prepared = True
         dataset, windows = self.dataset, self._windows
         readers = self._world * max(1, self._workers or self._threads)
         last_use = None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from talkset.dataset import Dataset
-from talkset.training.batches import Signal
+from talkset.training.decoding import Signal
 from talkset.training.loader import plan_windows
 
 

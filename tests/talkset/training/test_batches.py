@@ -17,7 +17,8 @@ from schemas.config import ShardConfig
 from talkset import open_dataset
 from talkset.dataset import Dataset
 from talkset.store import DatasetError
-from talkset.training.batches import Cache, Reader, Request, RowGroup, Signal, Source
+from talkset.training.batches import Cache, Reader, Request
+from talkset.training.decoding import RowGroup, Signal, Source
 
 
 @pytest.fixture(scope="module")

@@ -154,10 +154,10 @@ def test_ranks_and_threads_share_one_order(dataset: Dataset, world: int, threads
 
 
 def test_each_row_group_is_decoded_once(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from talkset.training import batches
+    from talkset.training import batches, decoding
 
     reads: list[tuple[str, int]] = []
-    original = batches.decode
+    original = decoding.decode
 
     def spy(*arguments: Any) -> Any:
         reads.append((arguments[3], arguments[4]))
