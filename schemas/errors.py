@@ -27,6 +27,7 @@ REASONS: Final[dict[str, str]] = {
     "not_writable": "the output folder cannot be written",
     "bad_value": "a value is outside what is allowed",
     "missing_model": "a model file is not installed",
+    "unsafe_file": "a file asks for more than data, such as code to be run",
     "corrupt_data": "stored data does not match its checksum or schema",
     "internal": "an unexpected error, with its traceback in the run folder",
 }

@@ -83,6 +83,7 @@ def clip_landmarks3d(
     points = np.zeros((len(corners), len(corner), 3), dtype=np.float32)
     for place in range(3):
         points += embedding.barycentric[:, place, None] * corners[:, corner[:, place]]
+    points[:, ~embedding.embedded] = np.nan  # an official embedding may leave landmarks out
     return points
 
 

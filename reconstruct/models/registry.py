@@ -1,4 +1,4 @@
-"""Where model files live, which there are, and how the open head gets there the first time."""
+"""Where model files live, which there are, how the open head gets there the first time and the user's own ones stay."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import functools
 import importlib.metadata
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 from filelock import FileLock
@@ -15,6 +17,10 @@ from filelock import FileLock
 from reconstruct.models import head_model, open_head
 from reconstruct.models.head_model import HeadModel
 from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from reconstruct.embedding import Embedding
+    from reconstruct.models.flame import Finding
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,6 +35,12 @@ class Entry:
     licence: str
     travels: bool
     """Whether its licence lets a data set carry a copy."""
+    origin: str = ""
+    """Name of the user's file that it was converted from; empty for the open head."""
+    origin_sha256: str = ""
+    """Of the user's file."""
+    embeddings: tuple[str, ...] = ()
+    """Official landmark embeddings that were added with it."""
 
 
 def cache_folder() -> Path:
@@ -55,14 +67,100 @@ def build_open_head(force: bool = False) -> Path:
 
 
 def entries() -> list[Entry]:
-    """Every model this installation knows, built or not."""
+    """Every model this installation knows, built or not: the open head, then the user's own by name."""
+    from reconstruct.models import user_models
+
     path = open_head_path()
-    return [Entry(open_head.NAME, path, path.is_file(), open_head.LICENCE, travels=True)]
+    known = [Entry(open_head.NAME, path, path.is_file(), open_head.LICENCE, travels=True)]
+    for record in user_models.records():
+        known.append(
+            Entry(
+                name=record.name,
+                path=record.path,
+                built=True,
+                licence=record.licence,
+                travels=False,
+                origin=record.origin,
+                origin_sha256=record.origin_sha256,
+                embeddings=tuple(sorted(record.embeddings)),
+            )
+        )
+    return known
 
 
-@functools.lru_cache(maxsize=4)
+def add_model(path: Path, name: str | None = None, masks: Path | None = None, embeddings: Sequence[Path] = ()) -> Entry:
+    """Convert the user's own model file into the cache, under a name that runs and rows then use.
+
+    Args: name: by default flame2020, flame2023, flame2023-open or the file's own name; masks: FLAME_masks.pkl;
+    embeddings: landmark_embedding.npy and mediapipe_landmark_embedding.npz. The same file again, with the same masks,
+    changes nothing but adds embeddings that were not there.
+
+    Raises UsageError for a name that is taken or cannot be used, and for a file that is there under another name or
+    with other masks; TalksetError missing_file, unsafe_file or corrupt_data, naming what is wrong in which file.
+    """
+    from reconstruct.models import user_models
+
+    added = user_models.add(path, name, masks, embeddings)
+    return next(entry for entry in entries() if entry.name == added)
+
+
+def check_model(target: Path | str) -> list[Finding]:
+    """Everything that is found out about a model file, FLAME_masks.pkl or an added model, without adding anything.
+
+    Raises UsageError for a name that is not known, TalksetError as `add_model`.
+    """
+    from reconstruct.models import user_models
+
+    if isinstance(target, str) and not Path(target).is_file():
+        if target not in [entry.name for entry in entries()]:
+            raise _unknown(target, "no such file either")
+        return user_models.examine_model(load_model(target))
+    return user_models.examine(Path(target))
+
+
+def remove_model(name: str) -> None:
+    """Delete a model that the user added, with its embeddings. Raises UsageError for any other name."""
+    from reconstruct.models import user_models
+
+    if name not in [record.name for record in user_models.records()]:
+        known = ", ".join(record.name for record in user_models.records()) or "none"
+        raise UsageError(f"{name!r} is no model that was added", f"Added models: {known}")
+    user_models.remove(name)
+
+
+def official_embedding(model: HeadModel, detector: str) -> Embedding | None:
+    """The publisher's landmark embedding that was added for a detector's points on this very model, or None.
+
+    Points that it leaves out have `samples` 0 and an infinite `spread_m`; `reconstruct.models.official.complete` fills
+    them from a computed embedding. Raises TalksetError("corrupt_data") for a damaged file.
+    """
+    from reconstruct.models import user_models
+
+    return user_models.official_embedding(model, detector)
+
+
 def load_model(name: str = open_head.NAME) -> HeadModel:
     """The head model of that name; the open head is built on first use. Raises UsageError for an unknown name."""
     if name in (open_head.NAME, open_head_path().stem):  # a row names the version that it was fitted with
-        return head_model.load(build_open_head())
-    raise UsageError(f"unknown head model {name!r}", f"Known: {', '.join(entry.name for entry in entries())}")
+        return _load_open_head(open_head_path())
+    for entry in entries():
+        if entry.name == name:
+            found = entry.path.stat()
+            return _load_file(entry.path, found.st_mtime_ns, found.st_size)
+    raise _unknown(name)
+
+
+def _unknown(name: str, remark: str = "") -> UsageError:
+    known = ", ".join(entry.name for entry in entries())
+    message = f"unknown head model {name!r}" + (f" ({remark})" if remark else "")
+    return UsageError(message, f"Known: {known}; `talkset models add FILE` adds your own FLAME file")
+
+
+@functools.lru_cache(maxsize=2)
+def _load_open_head(path: Path) -> HeadModel:  # noqa: ARG001 - the key of the cache
+    return head_model.load(build_open_head())
+
+
+@functools.lru_cache(maxsize=4)
+def _load_file(path: Path, mtime_ns: int, size: int) -> HeadModel:  # noqa: ARG001 - the key of the cache
+    return head_model.load(path)
