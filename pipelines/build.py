@@ -90,9 +90,10 @@ class Landmarks(Stage[ClipItem]):
     """Clip: 2D landmarks of every frame."""
 
     name = "landmarks"
+    version = 2
     section = "landmarks"
     models = ("detector",)
-    decided_later = ("min_valid_ratio",)
+    decided_later = ("min_valid_ratio", "task_path", "weights_path")  # the detector's name carries the files' hashes
 
     def run(self, job: Job[ClipItem]) -> Result:
         """A `LandmarkTrack`; raises decode_error."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LIBRARIES: Final = ("anny", "av", "mediapipe", "numpy", "opencv-python", "pocketsphinx", "pyarrow", "scipy", "torch")
 MODELS_FOLDER: Final = "models"
 """Where a data set holds the models whose licences let them travel with it."""
-LICENCES: Final = {"mediapipe": "Apache-2.0", "pocketsphinx": "BSD-2-Clause"}
+LICENCES: Final = {"mediapipe": "Apache-2.0", "face-alignment": "BSD-3-Clause", "pocketsphinx": "BSD-2-Clause"}
 
 
 def model_digests(config: Config) -> dict[str, str]:
@@ -31,15 +31,18 @@ def model_digests(config: Config) -> dict[str, str]:
     from annotate.align import ALIGNERS, make_aligner
     from reconstruct import embedding
     from reconstruct.landmarks import make_detector
+    from reconstruct.models.user_models import official_digest
 
     if config.align.backend not in ALIGNERS:
         make_aligner(config.align.backend)  # raises with a suggestion
     mediapipe = version("mediapipe")
+    detector = make_detector(config.landmarks).name
+    given = official_digest(config.fit.head_model, detector)
     return {
         "head_model": _head_model_sha256(config.fit.head_model),
         "finder": f"mediapipe-{mediapipe}",
-        "detector": make_detector(config.landmarks).name,
-        "embedding": f"v{embedding.VERSION}",
+        "detector": detector,
+        "embedding": f"v{embedding.VERSION}" + (f"-{given}" if given else ""),
         "aligner": f"{config.align.backend}-{version(config.align.backend)}",
     }
 
@@ -55,8 +58,10 @@ def describe_models(config: Config, digests: Mapping[str, str]) -> list[dict[str
         head["file"] = f"{MODELS_FOLDER}/{entry.path.name}"
     described = [head]
     for role in ("detector", "aligner"):
-        backend, _, number = digests[role].partition("-")
-        described.append({"name": f"{backend} {number}", "licence": LICENCES.get(backend, ""), "sha256": ""})
+        name = digests[role]
+        backend = next((known for known in LICENCES if name.startswith(f"{known}-")), name.partition("-")[0])
+        licence, number = LICENCES.get(backend, ""), name[len(backend) + 1 :]
+        described.append({"name": f"{backend} {number}", "licence": licence, "sha256": ""})
     return described
 
 
@@ -76,7 +81,7 @@ def bundled_models(config: Config, digests: Mapping[str, str]) -> dict[str, Path
         from reconstruct.landmarks.embed import embedding_for
         from reconstruct.models.registry import load_model
 
-        embedding_for(load_model(entry.name), detector)
+        embedding_for(load_model(entry.name), detector, config.landmarks)
     return {entry.path.name: entry.path, f"{entry.path.stem}.{detector}.embedding.npz": embedding}
 
 

@@ -22,9 +22,10 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Versions, ffmpeg, models, cores, space and cache folder."""
+    """Versions, ffmpeg, models, landmark detectors, cores, space and cache folder."""
     import torch
 
+    from reconstruct.landmarks import backend_states
     from reconstruct.models.registry import cache_folder, entries
 
     found = [Finding("python", (3, 10) <= sys.version_info[:2] < (3, 13), sys.version.split()[0])]
@@ -35,6 +36,7 @@ def examine() -> list[Finding]:
         Finding(f"model {entry.name}", True, str(entry.path) if entry.built else "not built yet: the first run does it")
         for entry in entries()
     ]
+    found += [Finding(f"landmarks {name}", True, state) for name, state in backend_states().items()]
     found.append(_cache(cache_folder()))
     found.append(Finding("cores", True, f"{len(os.sched_getaffinity(0))}"))
     found.append(

@@ -79,6 +79,7 @@ def _tracks(root: Path, row: dict[str, Any]) -> tuple[HeadTrack, LandmarkTrack]:
     track = LandmarkTrack(
         pts_us=landmarks["pts_us"],
         face_xy=landmarks["face_xy"],
+        confidence=np.where(np.isnan(landmarks["face_xy"][..., 0]), np.nan, 1).astype(np.float32),
         valid=landmarks["valid"],
         width=row["width"],
         height=row["height"],

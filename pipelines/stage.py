@@ -107,7 +107,7 @@ class Models:
         """The detector's landmarks on the head model."""
         from reconstruct.landmarks.embed import embedding_for
 
-        return embedding_for(self.head, self.detector.name)
+        return embedding_for(self.head, self.detector.name, self.config.landmarks)
 
     @functools.cached_property
     def aligner(self) -> Aligner:

@@ -15,7 +15,7 @@ from typing import Any, Final
 # Written by native code before its log levels apply, so no environment variable stops it.
 NOISE: Final = re.compile(
     rb"All log messages before absl|inference_feedback_manager|XNNPACK delegate|gl_context(_egl)?\.cc|"
-    rb"landmark_projection_calculator|cuda|TF-TRT|oneDNN|Warp CUDA warning: Could not find",
+    rb"landmark_projection_calculator|face_landmarker_graph|cuda|TF-TRT|oneDNN|Warp CUDA warning: Could not find",
 )
 _lock = threading.Lock()
 

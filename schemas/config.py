@@ -45,12 +45,63 @@ class LandmarkConfig:
     """2D landmark detection on a clip."""
 
     backend: str = "mediapipe"
+    """`mediapipe` (478 points), `mediapipe-tasks` (478 points and blend shapes) or `face-alignment` (68 points)."""
+    task_path: str | None = None
+    """MediaPipe's FaceLandmarker model, a `.task` file; mediapipe-tasks needs it."""
+    weights_path: str | None = None
+    """Weights of the face-alignment network; looked for in the cache folder when not given."""
     min_detection_confidence: float = 0.5
     min_tracking_confidence: float = 0.5
     crop_scale: float = 2.0
     """Side of the square crop around the tracked face box, in box widths."""
+    confidence: str = "flip"
+    """MediaPipe's confidence per point: `flip` (agreement with the mirrored picture), `crops` (with a wider, shifted
+    crop) or `none` (all ones). face-alignment takes the height of its heat maps."""
+    confidence_every: int = 10
+    """Frames from one measurement of the confidence to the next; it is interpolated between them. Each one takes as
+    long as a frame: 10 costs a tenth of the speed."""
     min_valid_ratio: float = 0.5
     """Clips with fewer valid frames are rejected as face_lost."""
+
+
+@dataclass(frozen=True)
+class PhotometricConfig:
+    """Refinement of the landmark fit with the pixels of the face."""
+
+    enabled: bool = False
+    rasterizer: str = "warp"
+    """Backend that finds what hides what: `warp` or `pytorch3d`."""
+    size_px: int = 256
+    """Side of the face square that pixels are read from."""
+    blur_px: float = 1.0
+    """Standard deviation of the smoothing of that square."""
+    iterations: int = 10
+    """Most Gauss-Newton iterations for shape and light; the motion of all frames takes half as many."""
+    key_frames: int = 12
+    """Frames, spread over the clip, on which shape, light and focal length are refined."""
+    shading_weight: float = 3e4
+    """Weight of the mean squared difference of log albedo between a point of the skin and all skin."""
+    texture_weight: float = 3e4
+    """Weight of the mean squared difference of log albedo between a frame and the clip, point by point."""
+    shading_scale: float = 0.15
+    """Geman-McClure scale of the shading residual, natural logarithm of linear light."""
+    texture_scale: float = 0.07
+    """Geman-McClure scale of the texture residual."""
+    chroma_scale: float = 0.15
+    """Points count as skin by their colour; scale of the log ratio of colour channels."""
+    shape_weight: float = 0.3
+    """Pull of identity coefficients to the mean head while pixels are used."""
+    unseen_landmark_gain: float = 10.0
+    """Factor on the precision of landmarks of lips, lids and irises, where pixels are not compared, in the motion
+    stage, after their lasting misplacement is taken away."""
+    rotation_inertia: float = 1e3
+    """Second differences over time of the head's rotation, radians."""
+    translation_inertia: float = 1e5
+    """Second differences over time of the head's place, metres."""
+    min_facing: float = 0.3
+    """Points are compared where the cosine between normal and line of sight is larger."""
+    min_contrast: float = 0.02
+    """Clips whose face varies less (standard deviation of the logarithm of light) are left as they are."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +117,14 @@ class FitConfig:
     """Frames, spread over the clip, on which shape and focal length are found."""
     robust_scale: float = 0.03
     """Geman-McClure scale of the landmark error, as a fraction of the interocular distance."""
-    landmark_weight: float = 2e4
-    """Weight of the mean squared landmark error against the priors."""
+    landmark_correlation: float = 8.0
+    """How many landmarks err together: a detector's misplacements on a person are not independent of each other."""
+    hold_out: int = 8
+    """Every so many landmarks of the skin away from lids and lips are left out, to measure `held_out_nme`; 0: none."""
+    damping: float = 1e-3
+    """Levenberg-Marquardt damping of the first step, relative to the diagonal."""
     embedding_floor_m: float = 0.002
-    """Landmarks are trusted by 1 / (spread^2 + floor^2), where spread is how firmly a landmark sits on the model."""
+    """Landmarks err by spread^2 + floor^2 on a person, where spread is how firmly a landmark sits on the model."""
     focal_px: float | None = None
     """Known focal length in pixels; estimated per clip when not given."""
     focal_weight: float = 0.2
@@ -78,12 +133,16 @@ class FitConfig:
     """Pull of identity coefficients (unit variance) to the mean head."""
     expression_weight: float = 0.6
     """Pull of expression coefficients and jaw to rest."""
-    temporal_weight: float = 0.5
-    """Second differences over time."""
+    temporal_weight: float = 150.0
+    """Second differences over time of expressions, against landmark errors that are new in every frame."""
+    neck_after_s: float = 1.0
+    """Head rotations that last about this long are the body's, shorter ones the neck's; 0 leaves the neck at rest."""
     vergence_weight: float = 5.0
     """Pull of both eyes to one direction."""
     max_nme: float = 0.05
     """Clips with a larger mean NME are rejected as poor_fit."""
+    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
+    """The optional stage after the landmarks."""
 
 
 @dataclass(frozen=True)

@@ -105,18 +105,22 @@ class Clip:
 
 @dataclass(frozen=True)
 class LandmarkTrack:
-    """Detected 2D landmarks of one clip."""
+    """Detected 2D landmarks of one clip: L points of T frames."""
 
     pts_us: Int64
     """(T,) presentation time from the start of the clip."""
     face_xy: Float32
-    """(T, 478, 2) MediaPipe face mesh with irises, source pixels; NaN where not valid."""
+    """(T, L, 2) source pixels, NaN where not valid; L and the meaning of each point are those of the detector."""
+    confidence: Float32
+    """(T, L) 0..1, how far each point is to be trusted, NaN where not valid; all ones where it was not measured."""
     valid: Bool
     """(T,) false where no face was seen."""
     width: int
     height: int
     detector: str
     """Name and version of the detector."""
+    blendshapes: Float32 | None = None
+    """(T, 52) ARKit weights 0..1 in ARKit's order as the detector sees them, NaN where not valid; None without them."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,13 @@ class HeadTrack:
     residual_px: Float32
     """(T,) mean landmark reprojection error in pixels; NaN where not valid."""
     nme: Float32
-    """(T,) residual over the distance of the outer eye corners (468 face points), a fraction; NaN where not valid."""
+    """(T,) residual over the distance of the outer eye corners, a fraction; NaN where not valid."""
+    held_out_nme: Float32 | None = None
+    """(T,) the same of landmarks that the fit did not use; None where there was no fit."""
+    uncertainty_mm: Float32 | None = None
+    """(T,) RMS standard deviation of the face's points in the rest pose; None where there was no fit."""
+    at_limit: Float32 | None = None
+    """(T,) number of unknowns at a limit of the model; None where there was no fit."""
 
 
 HEAD_ARRAYS = tuple(name for name, kind in HeadTrack.__annotations__.items() if kind in ("Float32", "Bool"))

@@ -40,6 +40,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The head models of this installation.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+evaluate_app = typer.Typer(help="Measure what was made.", no_args_is_help=True)
+app.add_typer(evaluate_app, name="evaluate")
 register_versions(app)
 console = Console(stderr=True, highlight=False)
 
@@ -230,6 +232,40 @@ def doctor(json_: JsonOption = False) -> int:
     return 0 if all(finding.good for finding in findings) else 1
 
 
+@evaluate_app.callback()
+def evaluate_callback() -> None:
+    """Measure what was made, against truth or against itself."""
+
+
+@evaluate_app.command("reconstruction")
+def reconstruction_command(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of data sets (or of the demo), and videos.")],
+    truth: Annotated[Path | None, typer.Option(help="Folder of <name>.npz and .json, as the demo writes.")] = None,
+    second: Annotated[str | None, typer.Option(help="Another detector for the noise floor.")] = None,
+    floor: Annotated[bool, typer.Option("--floor/--no-floor", help="Detect again in the pictures.")] = True,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the JSON and the picture.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> int:
+    """Say how good fitted heads are: against truth, on points left out of the fit, and against a second look."""
+    from talkset import evaluate
+
+    with _stdout_kept_clean():
+        settings = _settings(config, set_ or (), "local", None)
+        reports = evaluate.evaluate_reconstruction(paths, settings, truth, second, floor)
+    if json_:
+        _print_json(evaluate.to_json(reports))
+    _print_table(evaluate.COLUMNS, evaluate.table_rows(reports))
+    console.print(evaluate.NOTE, style="dim")
+    if against_truth := evaluate.truth_rows(reports):
+        console.print("\nagainst the known truth:")
+        _print_table(evaluate.TRUTH_COLUMNS, against_truth)
+    for path in evaluate.write_reports(reports, out) if out is not None else ():
+        console.print(f"wrote {escape(str(path))}")
+    return 0
+
+
 @models_app.command("list")
 def list_models(json_: JsonOption = False) -> int:
     """Every head model that is known here."""
@@ -238,8 +274,58 @@ def list_models(json_: JsonOption = False) -> int:
     found = entries()
     if json_:
         _print_json([{**vars(entry), "path": str(entry.path)} for entry in found])
-    rows = [(entry.name, "yes" if entry.built else "no", entry.licence, str(entry.path)) for entry in found]
-    _print_table(("name", "built", "licence", "path"), rows)
+    rows = [
+        (entry.name, "yes" if entry.built else "no", entry.licence, entry.origin or "built here", str(entry.path))
+        for entry in found
+    ]
+    _print_table(("name", "built", "licence", "from", "path"), rows)
+    return 0
+
+
+@models_app.command("add")
+def add_model(
+    path: Annotated[Path, typer.Argument(help="Your own FLAME file: generic_model.pkl, flame2023.pkl, .npz.")],
+    name: Annotated[str | None, typer.Option(help="Its name here; by default flame2020, flame2023 ...")] = None,
+    masks: Annotated[Path | None, typer.Option(help="FLAME_masks.pkl; otherwise regions come from geometry.")] = None,
+    embedding: Annotated[
+        list[Path] | None, typer.Option(help="landmark_embedding.npy, mediapipe_landmark_embedding.npz; repeatable.")
+    ] = None,
+    json_: JsonOption = False,
+) -> int:
+    """Check your own FLAME file and convert it into the cache; it never leaves this machine with a data set."""
+    from reconstruct.models.registry import add_model
+
+    entry = add_model(path, name, masks, embedding or ())
+    if json_:
+        _print_json({**vars(entry), "path": str(entry.path)})
+    console.print(f"{escape(entry.name)} is here ({escape(entry.licence)})", soft_wrap=True)
+    console.print(f"use it: talkset run ... --set fit.head_model={escape(entry.name)}", soft_wrap=True)
+    return 0
+
+
+@models_app.command("check")
+def check_model(
+    target: Annotated[str, typer.Argument(help="A FLAME file, FLAME_masks.pkl, landmark embedding, or model name.")],
+    json_: JsonOption = False,
+) -> int:
+    """Say everything that is found out about a model file or a model, without adding anything."""
+    from reconstruct.models.registry import check_model
+
+    findings = check_model(target)
+    if json_:
+        _print_json([vars(finding) for finding in findings])
+    rows = [(found.what, found.found, found.expected, "" if found.good else "!") for found in findings]
+    _print_table(("what", "found", "expected", ""), rows)
+    return 0
+
+
+@models_app.command("remove")
+def remove_model(name: Annotated[str, typer.Argument(help="A model that was added.")]) -> int:
+    """Delete a model that you added from the cache; your own file stays where it is."""
+    from reconstruct.models.registry import remove_model
+
+    remove_model(name)
+    console.print(f"removed {escape(name)}")
     return 0
 
 

@@ -45,7 +45,8 @@ def random_clip(number: int, frames: int | None = None, fps: int = 25, speaker: 
         nme=np.where(valid, np.abs(track(frames)), np.nan).astype(np.float32),
     )
     xy = np.where(valid[:, None, None], track(frames, 478, 2), np.nan).astype(np.float32)
-    landmarks = LandmarkTrack(pts, xy, valid, 360, 288, "mediapipe 0.10.21")
+    trust = np.where(valid[:, None], np.linspace(0, 1, 478), np.nan).astype(np.float32)
+    landmarks = LandmarkTrack(pts, xy, trust, valid, 360, 288, "mediapipe 0.10.21")
     words = tuple(
         Interval(start, start + 80_000, label, 0.5 + 0.1 * place, False, "truth")
         for place, (start, label) in enumerate(((0, "bin"), (100_000, "blue"), (200_000, "größe")))

@@ -239,7 +239,8 @@ def make_small(clips: int) -> tuple[list[str], dict[str, Array], list[ClipRecord
             **{name: made[name][span] if width > 1 else made[name][span, 0] for name, (width, *_) in SIGNALS.items()},
         )
         points = made["face_xy"][span].reshape(-1, 478, 2)
-        track = LandmarkTrack(made["pts_us"][span, 0], points, valid, 360, 288, "benchmark")
+        trust = np.ones(points.shape[:2], np.float32)
+        track = LandmarkTrack(made["pts_us"][span, 0], points, trust, valid, 360, 288, "benchmark")
         records.append(ClipRecord(row, head, track))
     return ids, made, records
 

@@ -74,7 +74,9 @@ def dataset_of(truth: Truth, root: Path, late_us: int = 0, lost: int = 0, larger
             ClipRecord(
                 index,
                 dataclasses.replace(truth.track, **arrays),
-                LandmarkTrack(truth.pts_us, xy, valid, SMALL.width, SMALL.height, "truth"),
+                LandmarkTrack(
+                    truth.pts_us, xy, np.ones(xy.shape[:2], np.float32), valid, SMALL.width, SMALL.height, "truth"
+                ),
                 Transcription(words, ()),
             )
         )

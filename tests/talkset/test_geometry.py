@@ -72,7 +72,8 @@ def talk(open_head: HeadModel, embedding: Embedding) -> ClipRecord:
     pixels[~valid] = np.nan
     residual = np.where(valid, np.linalg.norm(noise, axis=2)[:, FACE].mean(1), np.nan).astype(np.float32)
     track = dataclasses.replace(track, residual_px=residual, nme=residual / 100)
-    landmarks = LandmarkTrack(pts_us, (pixels + noise).astype(np.float32), valid, 360, 288, embedding.detector)
+    trust = np.where(valid[:, None], np.ones(pixels.shape[:2]), np.nan).astype(np.float32)
+    landmarks = LandmarkTrack(pts_us, (pixels + noise).astype(np.float32), trust, valid, 360, 288, embedding.detector)
     index = {**random_clip(0).index, "num_frames": FRAMES, "end_us": 1_000_000 + 40_000 * FRAMES}
     return ClipRecord({**index, "model_sha256": open_head.sha256}, track, landmarks, Transcription((), ()), ())
 
