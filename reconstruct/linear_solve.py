@@ -1,22 +1,21 @@
-"""Solves the two structured systems of the clip fit: block-arrow (shared unknowns) and block-tridiagonal (time)."""
+"""Solves the two structured systems of the clip fit: block-arrow (shared unknowns) and blocks coupled over time."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import linalg
+from torch import Tensor
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-
-
-def _hold(hessian: Float64, gradient: Float64, held: Bool) -> tuple[Float64, Float64]:
-    """Blocks (T, P, P) and gradient (T, P) with held unknowns replaced by the equation x = 0."""
-    keep = ~held
-    blocks = hessian * keep[:, :, None] * keep[:, None, :]
-    index = np.arange(held.shape[1])
-    blocks[:, index, index] += held
-    return blocks, gradient * keep
+LONGEST_STEP = 2.5
+"""Between two frames that second differences reach over, in median steps."""
+TOLERANCE = 1e-8
+"""Of the preconditioned residual, relative to that of the right side; its square is compared."""
 
 
 def solve_arrow(
@@ -27,9 +26,12 @@ def solve_arrow(
     Args: hessian D (T, P, P) block diagonal, gradient g (T, P), border B (T, P, Q), corner C (Q, Q), corner_gradient h
     (Q,), held (T, P) unknowns that stay. Returns x (T, P), y (Q,).
     """
-    blocks, right = _hold(hessian, gradient, held)
-    border = border * ~held[:, :, None]
-    solved = np.linalg.solve(blocks, np.concatenate([border, right[:, :, None]], axis=2))
+    keep = ~held
+    blocks = hessian * keep[:, :, None] * keep[:, None, :]
+    index = np.arange(held.shape[1])
+    blocks[:, index, index] += held
+    border = border * keep[:, :, None]
+    solved = np.linalg.solve(blocks, np.concatenate([border, (gradient * keep)[:, :, None]], axis=2))
     inverse_border, inverse_right = solved[:, :, :-1], solved[:, :, -1]
     schur = corner - np.tensordot(border, inverse_border, axes=([0, 1], [0, 1]))
     rest = corner_gradient - np.tensordot(border, inverse_right, axes=([0, 1], [0, 1]))
@@ -37,63 +39,87 @@ def solve_arrow(
     return inverse_right - inverse_border @ shared, np.asarray(shared)
 
 
-def solve_time(hessian: Float64, gradient: Float64, smooth: Float64, bend: Float64, held: Bool) -> Float64:
-    """Solve (blockdiag(D) + S (x) diag(b)) x = g, linear in the number of frames.
+@dataclass(frozen=True)
+class Bending:
+    """D^T D of the second differences D over time: a symmetric matrix (T, T) of five bands."""
 
-    Two frames make one block, so that second differences couple only neighbouring blocks; the block-tridiagonal system
-    is factored by Cholesky from first to last. (A scalar band matrix of the same width took seven times as long.)
+    bands: tuple[Tensor, Tensor, Tensor]
+    """The diagonal (T,), and the bands one (T - 1,) and two (T - 2,) above it."""
 
-    Args: hessian D (T, P, P), gradient g (T, P), smooth S (T, T) with half-bandwidth 2, bend b (P,), held (T, P).
-    Returns x (T, P).
+    @classmethod
+    def of(cls, times_s: Float64) -> Bending:
+        """For frames at these times (T,), in units of the median step; differences across a hole are left out.
+
+        Variable frame rates are respected: the second divided difference at the frames' own times.
+        """
+        count = len(times_s)
+        zero, one, two = (torch.zeros(max(count - gap, 0), dtype=torch.float64) for gap in range(3))
+        if count < 3:
+            return cls((zero, one, two))
+        steps = np.diff(times_s)
+        unit = float(np.median(steps))
+        before, after = torch.as_tensor(steps[:-1] / unit), torch.as_tensor(steps[1:] / unit)
+        whole = (before < LONGEST_STEP) & (after < LONGEST_STEP)
+        a = whole * 2 / (before * (before + after))
+        b = whole * -2 / (before * after)
+        c = whole * 2 / (after * (before + after))
+        zero[:-2] += a * a
+        zero[1:-1] += b * b
+        zero[2:] += c * c
+        one[:-1] += a * b
+        one[1:] += b * c
+        return cls((zero, one, a * c))
+
+    def apply(self, x: Tensor) -> Tensor:
+        """The product with columns x (T, P)."""
+        zero, one, two = (band[:, None] for band in self.bands)
+        product = zero * x
+        if len(x) > 2:
+            product[:-1] += one * x[1:]
+            product[1:] += one * x[:-1]
+            product[:-2] += two * x[2:]
+            product[2:] += two * x[:-2]
+        return product
+
+
+class TimeSystem:
+    """(blockdiag(D) + S (x) diag(b)) x = g by conjugate gradients, preconditioned by the blocks of single frames.
+
+    The coupling over time is weak beside the data of a frame, so a handful of iterations suffice, each linear in the
+    number of frames. (A block-tridiagonal Cholesky took six times as long.)
     """
-    blocks, right = _hold(hessian, gradient, held)
-    frames, size = gradient.shape
-    keep = (~held).astype(np.float64)
-    if frames % 2:  # a last frame of its own that is solved to zero
-        blocks = np.concatenate([blocks, np.eye(size)[None]])
-        right, keep = np.pad(right, ((0, 1), (0, 0))), np.pad(keep, ((0, 1), (0, 0)))
-        smooth = np.pad(smooth, (0, 1))
-    pairs, index = len(blocks) // 2, np.arange(size)
 
-    def coupling(row: NDArray[np.int64], column: NDArray[np.int64]) -> Float64:
-        return np.asarray(smooth[row, column][:, None] * bend * keep[row] * keep[column])
+    def __init__(self, hessian: Tensor, smooth: Bending, bend: Tensor, held: Tensor) -> None:
+        """D (T, P, P), b (P,), held (T, P) unknowns whose change is zero; all float64."""
+        self._smooth, self._bend = smooth, bend
+        self._keep = (~held).to(hessian.dtype)
+        self._hessian = hessian
+        blocks = hessian * self._keep[:, :, None] * self._keep[:, None, :]
+        diagonal = blocks.diagonal(dim1=1, dim2=2)
+        diagonal.add_(held.to(hessian.dtype))
+        diagonal.add_(self._keep * smooth.bands[0][:, None] * bend)
+        self._factor = torch.linalg.cholesky(blocks)
 
-    even = 2 * np.arange(pairs)
-    diagonal = np.zeros((pairs, 2 * size, 2 * size))
-    for half in (0, 1):
-        part = slice(half * size, (half + 1) * size)
-        diagonal[:, part, part] = blocks[half::2]
-        diagonal[:, index + half * size, index + half * size] += coupling(even + half, even + half)
-    within = coupling(even + 1, even)
-    diagonal[:, index + size, index] = within
-    diagonal[:, index, index + size] = within
-    below = np.zeros((max(pairs - 1, 0), 2 * size, 2 * size))  # block (k + 1, k)
-    later, earlier = even[1:], even[:-1]
-    for row_half in (0, 1):
-        for column_half in (0, 1):
-            if 2 + row_half - column_half <= 2:
-                rows, columns = index + row_half * size, index + column_half * size
-                below[:, rows, columns] = coupling(later + row_half, earlier + column_half)
-    return _solve_block_tridiagonal(diagonal, below, right.reshape(pairs, 2 * size)).reshape(-1, size)[:frames]
+    def apply(self, x: Tensor) -> Tensor:
+        """The product with the matrix, (T, P); the rows of held unknowns are zero."""
+        return (torch.bmm(self._hessian, x[..., None])[..., 0] + self._bend * self._smooth.apply(x)) * self._keep
 
+    def solve(self, right: Tensor) -> Tensor:
+        """x (T, P) for a right side (T, P)."""
+        rest = right * self._keep
+        x = torch.zeros_like(rest)
+        better = torch.cholesky_solve(rest[..., None], self._factor)[..., 0]
+        direction = better
+        size = first = float((rest * better).sum())
+        for _ in range(10 * rest.numel()):
+            if size <= TOLERANCE**2 * first:
+                break
+            turned = self.apply(direction)
+            step = size / float((direction * turned).sum())
+            x = x + step * direction
+            rest = rest - step * turned
+            better = torch.cholesky_solve(rest[..., None], self._factor)[..., 0]
+            size, last = float((rest * better).sum()), size
+            direction = better + (size / last) * direction
+        return x
 
-def _solve_block_tridiagonal(diagonal: Float64, below: Float64, right: Float64) -> Float64:
-    """Solution (K, n) for symmetric positive definite blocks: diagonal (K, n, n), below (K - 1, n, n), right (K, n)."""
-    count = len(diagonal)
-    factors: list[Float64] = []
-    links: list[Float64] = []
-    forward = np.zeros_like(right)
-    for k in range(count):
-        block, value = diagonal[k], right[k]
-        if k:
-            link = linalg.solve_triangular(factors[-1], below[k - 1].T, lower=True, check_finite=False)
-            links.append(link)  # the transposed sub-diagonal factor
-            block = block - link.T @ link
-            value = value - link.T @ forward[k - 1]
-        factors.append(linalg.cholesky(block, lower=True, check_finite=False))
-        forward[k] = linalg.solve_triangular(factors[-1], value, lower=True, check_finite=False)
-    solution = np.zeros_like(right)
-    for k in reversed(range(count)):
-        value = forward[k] - links[k] @ solution[k + 1] if k < count - 1 else forward[k]
-        solution[k] = linalg.solve_triangular(factors[k], value, lower=True, trans="T", check_finite=False)
-    return solution
