@@ -85,7 +85,9 @@ def compare(
     face = model.regions["face"].astype(np.int64)
     slits = find_apertures(model)
     ids = np.unique(np.concatenate([face, slits.ids()]))
-    true_rest, fit_rest = (_vertices(model, track, rows, ids, False) for track, rows in ((truth, left), (fit, right)))
+    true_rest, fit_rest = (
+        track_vertices(model, track, rows, ids, False) for track, rows in ((truth, left), (fit, right))
+    )
     on_face = np.searchsorted(ids, face)
     scale, rotation, offset = similarity(fit_rest[:, on_face], true_rest[:, on_face])
     aligned = scale[:, None, None] * fit_rest[:, on_face] @ rotation.transpose(0, 2, 1) + offset[:, None]
@@ -97,7 +99,7 @@ def compare(
 
     head = _head(truth, left).inv() * _head(fit, right)
     seen = truth.valid.sum()
-    posed = [_vertices(model, track, rows, face, True) for track, rows in ((truth, left), (fit, right))]
+    posed = [track_vertices(model, track, rows, face, True) for track, rows in ((truth, left), (fit, right))]
     return Errors(
         frames=len(left),
         valid_ratio=float(len(left) / seen),
@@ -119,6 +121,22 @@ def compare(
         jitter_canonical_mm=_jitter(fit_rest[:, on_face], left),
         jitter_canonical_truth_mm=_jitter(true_rest[:, on_face], left),
     )
+
+
+def face_errors_mm(true_face: Float64, fit: HeadTrack, model: HeadModel) -> Float64:
+    """(T, F) vertex distances in mm of a fit to a true face that no coefficients describe, after similarity alignment.
+
+    Args: true_face (T, F, 3) metres, the model's face region in the canonical pose, as `compare` takes it from a
+    track; fit of T frames. NaN in frames that the fit does not hold for valid.
+    """
+    ids = model.regions["face"].astype(np.int64)
+    rows = np.flatnonzero(fit.valid)
+    found = track_vertices(model, fit, rows, ids, False)
+    scale, rotation, offset = similarity(found, true_face[rows])
+    aligned = scale[:, None, None] * found @ rotation.transpose(0, 2, 1) + offset[:, None]
+    errors = np.full(true_face.shape[:2], np.nan)
+    errors[rows] = 1000 * np.linalg.norm(aligned - true_face[rows], axis=2)
+    return errors
 
 
 def _matches(
@@ -145,8 +163,8 @@ def _matches(
     return nearest[same].astype(np.int64), np.flatnonzero(same).astype(np.int64)
 
 
-def _vertices(model: HeadModel, track: HeadTrack, rows: Int64, ids: Int64, posed: bool) -> Float64:
-    """(n, len(ids), 3) vertices in camera space, or canonical ones."""
+def track_vertices(model: HeadModel, track: HeadTrack, rows: Int64, ids: Int64, posed: bool) -> Float64:
+    """(n, len(ids), 3) vertices `ids` in the frames `rows`, metres, float64: in camera space, or canonical ones."""
     sparse = prepare(model, ids, dtype=torch.float64)
     shape = torch.as_tensor(track.shape, dtype=torch.float64)
     result = []
