@@ -51,7 +51,8 @@ def fit_clip(
     if len(seen) == 0:
         raise TalksetError("face_lost", "no frame of the clip shows a face")
     problem = make_problem(model, embedding, track, seen, config, known)
-    state = solve_motion(problem, solve_person(problem, start_state(problem, known), known))
+    problem, state = solve_person(problem, start_state(problem, known), known)
+    state = solve_motion(problem, state)
     if not bool(torch.isfinite(state.motion).all() and torch.isfinite(state.shape).all()):
         raise TalksetError("fit_failed", "the fit diverged", "Report the clip; its landmarks may be degenerate")
     return to_track(model, problem, state, track, seen)

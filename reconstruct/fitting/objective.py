@@ -44,16 +44,30 @@ def priors_of(problem: Problem) -> Priors:
 
 
 def robust_loss(problem: Problem, residual: Tensor, frames: slice) -> Tensor:
-    """Sum over frames and landmarks of the Geman-McClure loss of (T, L, 2)."""
+    """Sum over frames of the Geman-McClure losses of landmarks (T, L, 2) and of the gaps between facing ones."""
     scale = problem.config.robust_scale**2
     squared = (residual * residual).sum(-1)
-    return (problem.precision[frames] * scale * squared / (scale + squared)).sum()
+    total = (problem.precision[frames] * scale * squared / (scale + squared)).sum()
+    squared = (gaps(problem, residual) ** 2).sum(-1)
+    return total + problem.gap_precision * (scale * squared / (scale + squared)).sum()
 
 
 def robust_weight(problem: Problem, residual: Tensor, frames: slice) -> Tensor:
     """(T, L) weights of iteratively reweighted least squares for residuals (T, L, 2)."""
     scale = problem.config.robust_scale**2
     return problem.precision[frames] * (scale / (scale + (residual * residual).sum(-1))) ** 2
+
+
+def gap_weight(problem: Problem, residual: Tensor) -> Tensor:
+    """(T, G) the same of the gaps."""
+    scale = problem.config.robust_scale**2
+    return problem.gap_precision * (scale / (scale + (gaps(problem, residual) ** 2).sum(-1))) ** 2
+
+
+def gaps(problem: Problem, rows: Tensor) -> Tensor:
+    """(T, G, ...) differences of rows (T, L, ...) of landmarks that face each other."""
+    first, second = (torch.as_tensor(side) for side in problem.pairs.T)
+    return rows[:, first] - rows[:, second]
 
 
 def residuals(problem: Problem, geometry: Geometry, state: State) -> Tensor:

@@ -22,8 +22,11 @@ from schemas.types import LandmarkTrack
 Float64 = NDArray[np.float64]
 NEIGHBOURS = 64
 """Landmarks whose mean shows whether they err together: about a seventh of the face."""
-PRECISE = 1e4
+PRECISE = 1e3
 """Inverse variance of landmarks, in interocular distances, above which float32 would lose some of it."""
+ABSORBED = 0.004
+"""What of a detector's lasting errors is still seen as a lasting residual after shape and expressions have followed them,
+as variances; measured with MediaPipe, 0.005 to 0.015 on recordings."""
 LEAST_NOISE = 0.002
 """Of the landmarks, as a fraction of the interocular distance: below it rounding would decide."""
 
@@ -100,12 +103,14 @@ class Problem:
     """(T,) outer eye corner distance, not less than a part of the clip's own: the unit of residuals."""
     eye_px: Tensor
     """(T,) outer eye corner distance, what NME is divided by."""
-    precision: Tensor
-    """(T, L) inverse variance of each landmark in units of the interocular distance; 0 leaves it out."""
-    shared_prior: float
-    """How many frames' worth of prior the shared unknowns have: the frames whose errors are one and the same."""
-    time_prior: float
-    """Part of the landmarks' variance that is new in every frame: what the prior over time is weighed against."""
+    trust: Tensor
+    """(T, L) relative precision by the detector's own confidence, 1 in the middle; 0 leaves a landmark out."""
+    lasting: Tensor
+    """(L,) variance of what is wrong about a landmark through the whole clip, interocular distances squared."""
+    passing: float
+    """Variance of what is new in every frame, interocular distances squared, times how many landmarks share it."""
+    scatter: float
+    """Variance of what is new in every frame."""
     bending: Bending
     """Of the frames' times."""
     free: NDArray[np.int64]
@@ -118,10 +123,40 @@ class Problem:
     focal_guess: float
     known_shape: bool
     known_focal: bool
+    pairs: NDArray[np.int64]
+    """(G, 2) landmarks that face each other across the slit between the lids."""
+    gap_lasting: float
+    """Variance of what is wrong about their distance through the whole clip, interocular distances squared."""
     fitted: NDArray[np.int64]
     """Landmarks of the skin that the fit uses: what residual and NME are taken over."""
     held_out: NDArray[np.int64]
     """Landmarks of the skin that it does not use."""
+
+    @property
+    def precision(self) -> Tensor:
+        """(T, L) inverse variance of each landmark in interocular distances; 0 leaves it out."""
+        return self.trust / (self.lasting + self.passing)
+
+    @property
+    def gap_precision(self) -> float:
+        """Inverse variance of the distance of two landmarks that face each other."""
+        return 1 / (self.gap_lasting + 2 * self.passing)
+
+    @property
+    def typical(self) -> float:
+        """The lasting variance of the landmark in the middle."""
+        return float(self.lasting[self.trust.amax(0) > 0].median())
+
+    @property
+    def shared_prior(self) -> float:
+        """How many frames' worth of prior the shared unknowns have: the frames whose errors are one and the same."""
+        count = len(self.observed)
+        return (count * self.typical + self.passing) / (self.typical + self.passing)
+
+    @property
+    def time_prior(self) -> float:
+        """Part of the landmarks' variance that is new in every frame: what the prior over time is weighed against."""
+        return self.passing / (self.typical + self.passing)
 
     def key_frames(self) -> NDArray[np.int64]:
         """(K,) frames spread over the clip."""
@@ -137,6 +172,19 @@ class Problem:
     def rounds(self) -> bool:
         """Whether the rounding of float32 is far below the landmarks' noise."""
         return float(self.precision.max()) < PRECISE
+
+    def informed(self, part: Problem, residual: Tensor) -> Problem:
+        """The problem with smaller lasting errors, where residuals (K, L', 2) of a part of it show that they are.
+
+        The mean residual of a landmark over the frames, without what passing errors leave in it, is held against what a
+        detector that errs as stated would leave.
+        """
+        used = part.trust.amax(0) > 0
+        mean = residual[:, used].double().mean(0)
+        seen = float((mean**2).sum(-1).median()) / (2 * np.log(2)) - self.scatter / len(residual)
+        expected = ABSORBED * self.typical / self.config.landmark_correlation
+        part_of = min(1.0, max(seen / max(expected, 1e-30), 1e-4))
+        return dataclasses.replace(self, lasting=part_of * self.lasting, gap_lasting=part_of * self.gap_lasting)
 
     def part(self, frames: NDArray[np.int64], landmarks: NDArray[np.int64] | None = None) -> Problem:
         """The problem of some frames, far enough from each other that time does not couple them, and some landmarks.
@@ -164,8 +212,9 @@ class Problem:
             observed=self.observed[chosen][:, used],
             scale_px=self.scale_px[chosen],
             eye_px=self.eye_px[chosen],
-            precision=self.precision[chosen][:, used] * (count / len(used)),
-            shared_prior=max(1.0, self.shared_prior * len(frames) / len(self.observed)),
+            trust=self.trust[chosen][:, used] * (count / len(used)),
+            lasting=self.lasting[used],
+            pairs=_renumbered(self.pairs, landmarks),
             bending=Bending.of(np.arange(0)),
         )
 
@@ -179,7 +228,7 @@ class Problem:
                 if isinstance(value := getattr(self.points, field.name), Tensor)
             },
         )
-        names = ("observed", "scale_px", "eye_px", "precision", "principal_point")
+        names = ("observed", "scale_px", "eye_px", "trust", "lasting", "principal_point")
         return dataclasses.replace(self, points=points, **{name: getattr(self, name).float() for name in names})
 
 
@@ -211,23 +260,26 @@ def make_problem(
     used = torch.as_tensor(embedding.embedded)
     placed = (torch.as_tensor(embedding.spread_m).double() ** 2 + config.embedding_floor_m**2) / eye_m**2
     lasting = config.landmark_correlation * placed
-    units = (observed / scale[:, None, None])[:, used]
-    passing = max(passing_noise(units, points.template[used], times_s), LEAST_NOISE**2)
-    typical = float(lasting[used].median())
+    units = observed[:, used] / scale.median()  # one scale: that of a frame would share its own noise among all
+    scatter, together = passing_noise(units, points.template[used], times_s)
+    passing = max(scatter, together, LEAST_NOISE**2)
     held_out = held_out_landmarks(topology, config.hold_out)
     unused = torch.zeros(len(used), dtype=torch.bool)
     unused[torch.as_tensor(held_out)] = True
     confidence = torch.as_tensor(track.confidence[seen]).double()
-    precision = confidence / confidence.median().clamp(min=1e-3) / (lasting + passing)
+    trust = confidence / confidence.median().clamp(min=1e-3)
     lower, upper = _bounds(model, free)
     return Problem(
         points=points,
         observed=observed,
         scale_px=scale,
         eye_px=eye_px,
-        precision=torch.where(used & ~unused, precision, 0.0),
-        shared_prior=(len(seen) * typical + passing) / (typical + passing),
-        time_prior=passing / (typical + passing),
+        trust=torch.where(used & ~unused, trust, 0.0),
+        lasting=torch.where(used, lasting, 1.0),
+        passing=passing,
+        scatter=scatter,
+        pairs=facing_pairs(topology, np.flatnonzero(embedding.embedded & ~unused.numpy())),
+        gap_lasting=config.gap_noise**2,
         bending=Bending.of(times_s),
         free=free,
         lower=lower,
@@ -267,6 +319,25 @@ def held_out_landmarks(topology: Topology, every: int) -> NDArray[np.int64]:
     return np.setdiff1d(topology.face, kept)[every // 2 :: every]
 
 
+def facing_pairs(topology: Topology, used: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(G, 2) landmarks of the upper and lower lid that close on each other, where both are used."""
+    pairs = []
+    for upper, lower in (
+        (topology.left_eye_upper, topology.left_eye_lower),
+        (topology.right_eye_upper, topology.right_eye_lower),
+    ):
+        pairs += list(zip(upper[1:-1].tolist(), lower[1:-1].tolist(), strict=True))
+    kept = [pair for pair in pairs if np.isin(pair, used).all()]
+    return np.array(kept, np.int64).reshape(-1, 2)
+
+
+def _renumbered(pairs: NDArray[np.int64], landmarks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pairs of which both are among some landmarks, by their place there."""
+    place = {landmark: index for index, landmark in enumerate(landmarks.tolist())}
+    kept = [[place[a], place[b]] for a, b in pairs.tolist() if a in place and b in place]
+    return np.array(kept, np.int64).reshape(-1, 2)
+
+
 def _eye_distance(points: Tensor, topology: Topology) -> Tensor:
     """(T,) distance of the outer eye corners of landmarks (T, L, 2 or 3)."""
     between = points[:, topology.left_eye_outer] - points[:, topology.right_eye_outer]
@@ -301,21 +372,21 @@ def landmark_points(model: HeadModel, embedding: Embedding, dtype: torch.dtype =
     )
 
 
-def passing_noise(landmarks: Tensor, places: Tensor, times_s: Float64) -> float:
+def passing_noise(landmarks: Tensor, places: Tensor, times_s: Float64) -> tuple[float, float]:
     """Variance a coordinate of what is new in every frame, in the unit of the landmarks (T, L, 2) squared.
 
     From third differences over time without what all of a frame share: speech is smooth at that order, while noise
-    that is new in every frame is multiplied by 20. Neighbours on the face that err together count as often as they
-    do: the mean of `NEIGHBOURS` points, `places` (L, 3) in the rest pose, has so much more variance than that of
-    independent ones. Medians over landmarks and frames. Zero for fewer than eight frames, which tell nothing.
+    that is new in every frame is multiplied by 20. The second value is the same for landmarks that err together: the
+    variance of the mean of `NEIGHBOURS` points, `places` (L, 3) in the rest pose, times their number, which is the first
+    value where they are independent. Medians over landmarks and frames. Zero for fewer than eight frames.
     """
     steps = np.diff(times_s)
     if len(steps) < 7:
-        return 0.0
+        return 0.0, 0.0
     whole = np.convolve(steps < 1.5 * np.median(steps), np.ones(3), "valid") == 3
     third = torch.diff(landmarks, n=3, dim=0)[torch.as_tensor(whole)]
     if len(third) < 4:
-        return 0.0
+        return 0.0, 0.0
     third = third - third.median(dim=1, keepdim=True).values
     count = min(NEIGHBOURS, len(places))
     nearest = torch.cdist(places, places).topk(count, largest=False).indices
@@ -323,5 +394,5 @@ def passing_noise(landmarks: Tensor, places: Tensor, times_s: Float64) -> float:
         float(1.4826 * values.abs().median(dim=0).values.median()) ** 2 / 20
         for values in (third, third[:, nearest].mean(dim=2))
     )
-    return max(alone, count * together)
+    return alone, count * together
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reconstruct.fitting.derivatives import FACING, RIGID, Derivatives, Geometry
-from reconstruct.fitting.objective import add_priors, blocks, cost, priors_of, robust_weight
+from reconstruct.fitting.derivatives import FACING, RIGID, Derivatives, Geometry, per_landmark
+from reconstruct.fitting.objective import add_priors, blocks, cost, gap_weight, gaps, priors_of, residuals, robust_weight
 from reconstruct.fitting.problem import Known, Problem, State
 from reconstruct.linear_solve import Bending, TimeSystem, solve_arrow
 from reconstruct.models.skinning import axis_angle_to_matrix
@@ -27,33 +27,47 @@ MAX_TRIES = 4
 COARSE = 4
 """Every so many landmarks find the person roughly, before all of them do."""
 FEW_LANDMARKS = 150
+ROUNDS = 4
+"""Times the rough person is found anew with landmarks that turned out better than stated."""
+ENOUGH = 0.6
+"""Ratio of their variances above which they are as stated."""
 PLACING_POINTS = 60
 """Landmarks that place the head of a frame at rest before the first step."""
 
 
-def solve_person(problem: Problem, state: State, known: Known | None = None) -> State:
+def solve_person(problem: Problem, state: State, known: Known | None = None) -> tuple[Problem, State]:
     """Shape and focal length, with the motion of the key frames; the other frames are placed around them.
 
     The person is found roughly from half of the key frames and a part of the landmarks, then from all. What is known
-    already is kept.
+    already is kept. Also returns the problem with what the residuals tell of the landmarks' errors.
     """
     keys = problem.key_frames()
     few = np.arange(0, len(keys), 2)
-    landmarks = np.arange(len(problem.points.template))
-    rough = problem.part(keys[few], landmarks[::COARSE] if len(landmarks) > FEW_LANDMARKS else landmarks)
-    fine = problem.part(keys)
-    if problem.rounds:
-        rough, fine = rough.single(), fine.single()
-    coarse = _descend(rough, State(state.shape, state.log_focal, state.motion[torch.as_tensor(keys[few])]), None)
-    started = State(coarse.shape, coarse.log_focal, _between(coarse.motion, few, len(keys)))
-    small = place(fine, started)
+    every = np.arange(len(problem.points.template))
+    landmarks = every[::COARSE] if len(every) > FEW_LANDMARKS else every
+    coarse = State(state.shape, state.log_focal, state.motion[torch.as_tensor(keys[few])])
+    for _ in range(ROUNDS):
+        rough = _rounded(problem, problem.part(keys[few], landmarks))
+        coarse = _descend(rough, coarse, None)
+        informed = problem.informed(rough, residuals(rough, Geometry(rough, coarse.shape), coarse))
+        learned = informed.typical / problem.typical
+        problem = informed
+        if learned > ENOUGH:
+            break
+    fine = _rounded(problem, problem.part(keys))
+    small = place(fine, State(coarse.shape, coarse.log_focal, _between(coarse.motion, few, len(keys))))
     small.motion[torch.as_tensor(few)] = coarse.motion
     if known is None or known.shape is None or known.focal_px is None:
         small = _descend(fine, small, None)
     # other frames start between the keys' expressions, each at its own place
     whole = place(problem, State(small.shape, small.log_focal, _between(small.motion, keys, len(state.motion))))
     whole.motion[torch.as_tensor(keys)] = small.motion
-    return whole
+    return problem, whole
+
+
+def _rounded(problem: Problem, part: Problem) -> Problem:
+    """A part in float32 where that loses nothing."""
+    return part.single() if problem.rounds else part
 
 
 def solve_motion(problem: Problem, state: State) -> State:
@@ -168,6 +182,23 @@ class MotionEquations:
         pushed = (weighted_by_axis @ line.residual[..., None]).reshape(count, 3 * landmarks)
         gradient[:, :moving] = pushed @ self._flat
         gradient[:, moving:] = (weighted_rigid @ line.residual.reshape(count, 2 * landmarks, 1))[..., 0]
+        rows, distance = _gap_rows(self.problem, self.geometry, line)
+        across_gaps = rows.transpose(1, 2)
+        hessian += across_gaps @ rows
+        gradient += (across_gaps @ distance[..., None])[..., 0]
+
+
+def _gap_rows(problem: Problem, geometry: Geometry, line: Derivatives) -> tuple[Tensor, Tensor]:
+    """Weighted derivatives by motion (T, 2 G, P) and residuals (T, 2 G) of the gaps between facing landmarks."""
+    count = len(line.residual)
+    root = gap_weight(problem, line.residual).sqrt()[..., None]
+    sides = []
+    for side in problem.pairs.T:
+        chosen = torch.as_tensor(side)
+        by_expression = per_landmark(line.by_rest[:, chosen], geometry.expressions[chosen])
+        sides.append(torch.cat([by_expression, line.by_rigid[:, chosen]], dim=-1))
+    rows = root[..., None] * (sides[0] - sides[1])
+    return rows.reshape(count, -1, problem.columns.total), (root * gaps(problem, line.residual)).reshape(count, -1)
 
 
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
@@ -184,6 +215,11 @@ def person_equations(problem: Problem, geometry: Geometry, state: State) -> Equa
     motion = (root * torch.cat([by_expression, line.by_rigid], dim=-1)).reshape(count, -1, problem.columns.total)
     residual = (root[..., 0] * line.residual).reshape(count, -1, 1)
     shared = (root * line.by_shared).reshape(count, -1, line.by_shared.shape[-1])
+    gap_motion, gap_residual = _gap_rows(problem, geometry, line)
+    gap_shared = gap_weight(problem, line.residual).sqrt()[..., None, None] * gaps(problem, line.by_shared)
+    motion = torch.cat([motion, gap_motion], dim=1)
+    residual = torch.cat([residual, gap_residual[..., None]], dim=1)
+    shared = torch.cat([shared, gap_shared.reshape(count, -1, shared.shape[-1])], dim=1)
     flat = shared.reshape(-1, shared.shape[-1])
     corner = (flat.T @ flat).double()
     prior = torch.full((len(corner),), problem.shared_prior * config.shape_weight, dtype=torch.float64)
