@@ -20,7 +20,7 @@ from reconstruct.fitting.derivatives import FACING, Geometry
 from reconstruct.fitting.neck import share_with_neck
 from reconstruct.fitting.objective import residuals
 from reconstruct.fitting.problem import Known, Problem, State, make_problem
-from reconstruct.fitting.solver import solve_motion, solve_person, start_state
+from reconstruct.fitting.solver import Equations, solve_motion, solve_person, start_state
 from reconstruct.fitting.uncertainty import at_limit, uncertainty_mm
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.rotations import unwrap_axis_angle
@@ -35,36 +35,46 @@ def fit_clip(
 ) -> HeadTrack:
     """Fit a head to the landmarks of one clip.
 
-    Args: track: (T, L, 2) source pixels with confidence and a validity mask; frames that are not valid stay NaN in every
-    per-frame output. known: the person's shape and focal length where another fit has found them. Raises TalksetError:
-    face_lost when no frame is valid, fit_failed when the solution is not finite, corrupt_data when the embedding
-    belongs to another model or has other landmarks than the track.
+    Args: track: (T, L, 2) source pixels with confidence and a validity mask; frames that are not valid stay NaN in
+    every per-frame output. known: the person's shape and focal length where another fit has found them. Raises
+    TalksetError: face_lost when no frame is valid, fit_failed when the solution is not finite, corrupt_data when the
+    embedding belongs to another model or has other landmarks than the track, or for numbers that are not finite.
     """
     if embedding.model_sha256 != model.sha256:
         raise TalksetError(
             "corrupt_data", f"the landmark embedding is not of {model.name}", "Delete the cached embedding"
         )
     if len(embedding.vertices) != track.face_xy.shape[1]:
-        message = f"{track.detector} gave {track.face_xy.shape[1]} landmarks, the embedding has {len(embedding.vertices)}"
+        message = (
+            f"{track.detector} gave {track.face_xy.shape[1]} landmarks, the embedding has {len(embedding.vertices)}"
+        )
         raise TalksetError("corrupt_data", message, "Use the embedding of the detector that found the landmarks")
     seen = np.flatnonzero(track.valid)
     if len(seen) == 0:
         raise TalksetError("face_lost", "no frame of the clip shows a face")
     problem = make_problem(model, embedding, track, seen, config, known)
     problem, state = solve_person(problem, start_state(problem, known), known)
-    state = solve_motion(problem, state)
+    state, equations = solve_motion(problem, state)
     if not bool(torch.isfinite(state.motion).all() and torch.isfinite(state.shape).all()):
         raise TalksetError("fit_failed", "the fit diverged", "Report the clip; its landmarks may be degenerate")
-    return to_track(model, problem, state, track, seen)
+    return to_track(model, problem, state, equations, track, seen)
 
 
 def to_track(
-    model: HeadModel, problem: Problem, state: State, track: LandmarkTrack, seen: NDArray[np.int64]
+    model: HeadModel,
+    problem: Problem,
+    state: State,
+    equations: Equations,
+    track: LandmarkTrack,
+    seen: NDArray[np.int64],
 ) -> HeadTrack:
-    """A solved state of the frames `seen` as the head track of all T frames, with its diagnostics."""
+    """A solved state of the frames `seen` as the head track of all T frames, with its diagnostics.
+
+    `equations` are those of the motion there; their curvature is what the uncertainty is taken from.
+    """
     columns, motion, config = problem.columns, state.motion, problem.config
     geometry = Geometry(problem, state.shape)
-    error_px = residuals(problem, geometry, state).norm(dim=-1) * problem.scale_px[:, None]
+    error_px = residuals(geometry, state).norm(dim=-1) * problem.scale_px[:, None]
     mean_px = error_px[:, torch.as_tensor(problem.fitted)].mean(1)
     held_out_px = error_px[:, torch.as_tensor(problem.held_out)].mean(1)
     expression = torch.zeros(len(motion), model.num_expression, dtype=torch.float64)
@@ -103,6 +113,6 @@ def to_track(
         residual_px=spread(mean_px),
         nme=spread(mean_px / problem.eye_px),
         held_out_nme=spread(held_out_px / problem.eye_px),
-        uncertainty_mm=spread(uncertainty_mm(problem, geometry, state)),
+        uncertainty_mm=spread(uncertainty_mm(problem, geometry, state, equations)),
         at_limit=spread(at_limit(problem, state)),
     )

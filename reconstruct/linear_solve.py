@@ -13,7 +13,7 @@ from torch import Tensor
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 LONGEST_STEP = 2.5
-"""Between two frames that second differences reach over, in median steps."""
+"""Between two frames that second differences reach over, in usual steps."""
 TOLERANCE = 1e-8
 """Of the preconditioned residual, relative to that of the right side; its square is compared."""
 
@@ -47,8 +47,9 @@ class Bending:
     """The diagonal (T,), and the bands one (T - 1,) and two (T - 2,) above it."""
 
     @classmethod
-    def of(cls, times_s: Float64) -> Bending:
-        """For frames at these times (T,), in units of the median step; differences across a hole are left out.
+    def of(cls, times_s: Float64, step_s: float | None = None) -> Bending:
+        """For frames at these times (T,), in units of the usual step (default: the
+        median one); differences across a hole are left out.
 
         Variable frame rates are respected: the second divided difference at the frames' own times.
         """
@@ -57,8 +58,8 @@ class Bending:
         if count < 3:
             return cls((zero, one, two))
         steps = np.diff(times_s)
-        unit = float(np.median(steps))
-        before, after = torch.as_tensor(steps[:-1] / unit), torch.as_tensor(steps[1:] / unit)
+        step_s = float(np.median(steps)) if step_s is None else step_s
+        before, after = torch.as_tensor(steps[:-1] / step_s), torch.as_tensor(steps[1:] / step_s)
         whole = (before < LONGEST_STEP) & (after < LONGEST_STEP)
         a = whole * 2 / (before * (before + after))
         b = whole * -2 / (before * after)
@@ -104,15 +105,17 @@ class TimeSystem:
         """The product with the matrix, (T, P); the rows of held unknowns are zero."""
         return (torch.bmm(self._hessian, x[..., None])[..., 0] + self._bend * self._smooth.apply(x)) * self._keep
 
-    def solve(self, right: Tensor) -> Tensor:
-        """x (T, P) for a right side (T, P)."""
-        rest = right * self._keep
-        x = torch.zeros_like(rest)
+    def solve(self, right: Tensor, near: Tensor | None = None) -> Tensor:
+        """X (T, P) for a right side (T, P), starting from a guess `near` (T, P)."""
+        x = torch.zeros_like(right) if near is None else near * self._keep
+        rest = right * self._keep - (0 if near is None else self.apply(x))
         better = torch.cholesky_solve(rest[..., None], self._factor)[..., 0]
         direction = better
-        size = first = float((rest * better).sum())
+        size = float((rest * better).sum())
+        whole = right * self._keep
+        first = float((whole * torch.cholesky_solve(whole[..., None], self._factor)[..., 0]).sum())
         for _ in range(10 * rest.numel()):
-            if size <= TOLERANCE**2 * first:
+            if size <= TOLERANCE**2 * max(first, 1e-300):
                 break
             turned = self.apply(direction)
             step = size / float((direction * turned).sum())
@@ -122,4 +125,3 @@ class TimeSystem:
             size, last = float((rest * better).sum()), size
             direction = better + (size / last) * direction
         return x
-

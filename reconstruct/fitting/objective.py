@@ -11,7 +11,7 @@ from torch import Tensor
 from reconstruct.fitting.derivatives import Geometry
 from reconstruct.fitting.problem import Problem, State
 
-BLOCK = 32
+BLOCK = 64
 """Frames worked on at a time: their derivatives stay in the processor's cache, and memory does not grow with time."""
 
 
@@ -49,7 +49,7 @@ def robust_loss(problem: Problem, residual: Tensor, frames: slice) -> Tensor:
     squared = (residual * residual).sum(-1)
     total = (problem.precision[frames] * scale * squared / (scale + squared)).sum()
     squared = (gaps(problem, residual) ** 2).sum(-1)
-    return total + problem.gap_precision * (scale * squared / (scale + squared)).sum()
+    return total + (problem.gap_precision[frames] * scale * squared / (scale + squared)).sum()
 
 
 def robust_weight(problem: Problem, residual: Tensor, frames: slice) -> Tensor:
@@ -58,10 +58,10 @@ def robust_weight(problem: Problem, residual: Tensor, frames: slice) -> Tensor:
     return problem.precision[frames] * (scale / (scale + (residual * residual).sum(-1))) ** 2
 
 
-def gap_weight(problem: Problem, residual: Tensor) -> Tensor:
+def gap_weight(problem: Problem, residual: Tensor, frames: slice) -> Tensor:
     """(T, G) the same of the gaps."""
     scale = problem.config.robust_scale**2
-    return problem.gap_precision * (scale / (scale + (gaps(problem, residual) ** 2).sum(-1))) ** 2
+    return problem.gap_precision[frames] * (scale / (scale + (gaps(problem, residual) ** 2).sum(-1))) ** 2
 
 
 def gaps(problem: Problem, rows: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def gaps(problem: Problem, rows: Tensor) -> Tensor:
     return rows[:, first] - rows[:, second]
 
 
-def residuals(problem: Problem, geometry: Geometry, state: State) -> Tensor:
+def residuals(geometry: Geometry, state: State) -> Tensor:
     """(T, L, 2) projected minus observed of all frames, in units of the interocular distance."""
     parts = [geometry.at(state, frames, derive=False).residual for frames in blocks(len(state.motion))]
     return torch.cat(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +18,22 @@ from reconstruct.linear_solve import Bending
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.skinning import SkinningModel, prepare
 from schemas.config import FitConfig
+from schemas.errors import TalksetError
 from schemas.types import LandmarkTrack
 
 Float64 = NDArray[np.float64]
+GROUP_STEP = 8
+"""Every so many landmarks are the middle of a group of neighbours."""
 NEIGHBOURS = 64
 """Landmarks whose mean shows whether they err together: about a seventh of the face."""
 PRECISE = 1e3
 """Inverse variance of landmarks, in interocular distances, above which float32 would lose some of it."""
 ABSORBED = 0.004
-"""What of a detector's lasting errors is still seen as a lasting residual after shape and expressions have followed them,
-as variances; measured with MediaPipe, 0.005 to 0.015 on recordings."""
+"""What of a detector's lasting errors is still seen as a lasting residual after shape and expressions have followed
+them, as variances; measured with MediaPipe, 0.005 to 0.015 on recordings."""
+LEAST_LANDMARKS = 20
+MOST_TRUST = 3.0
+"""A sure landmark counts at most so often as one in the middle."""
 LEAST_NOISE = 0.002
 """Of the landmarks, as a fraction of the interocular distance: below it rounding would decide."""
 
@@ -105,6 +112,8 @@ class Problem:
     """(T,) outer eye corner distance, what NME is divided by."""
     trust: Tensor
     """(T, L) relative precision by the detector's own confidence, 1 in the middle; 0 leaves a landmark out."""
+    confidence: Tensor
+    """(T, L) the same, also for a part of the landmarks."""
     lasting: Tensor
     """(L,) variance of what is wrong about a landmark through the whole clip, interocular distances squared."""
     passing: float
@@ -138,9 +147,11 @@ class Problem:
         return self.trust / (self.lasting + self.passing)
 
     @property
-    def gap_precision(self) -> float:
-        """Inverse variance of the distance of two landmarks that face each other."""
-        return 1 / (self.gap_lasting + 2 * self.passing)
+    def gap_precision(self) -> Tensor:
+        """(T, G) inverse variance of the distance of two landmarks that face each other."""
+        first, second = (torch.as_tensor(side) for side in self.pairs.T)
+        trust = torch.minimum(self.confidence[:, first], self.confidence[:, second])
+        return trust / (self.gap_lasting + 2 * self.passing)
 
     @property
     def typical(self) -> float:
@@ -213,22 +224,21 @@ class Problem:
             scale_px=self.scale_px[chosen],
             eye_px=self.eye_px[chosen],
             trust=self.trust[chosen][:, used] * (count / len(used)),
+            confidence=self.confidence[chosen][:, used],
             lasting=self.lasting[used],
             pairs=_renumbered(self.pairs, landmarks),
-            bending=Bending.of(np.arange(0)),
+            bending=Bending.of(np.zeros(0)),
         )
 
     def single(self) -> Problem:
         """The same in float32, whose rounding is below the noise of any landmark when the shape is known."""
-        points = dataclasses.replace(
-            self.points,
-            **{
-                field.name: value.float()
-                for field in dataclasses.fields(self.points)
-                if isinstance(value := getattr(self.points, field.name), Tensor)
-            },
-        )
-        names = ("observed", "scale_px", "eye_px", "trust", "lasting", "principal_point")
+        tensors: dict[str, Any] = {
+            field.name: value.float()
+            for field in dataclasses.fields(self.points)
+            if isinstance(value := getattr(self.points, field.name), Tensor)
+        }
+        points = dataclasses.replace(self.points, **tensors)
+        names = ("observed", "scale_px", "eye_px", "trust", "confidence", "lasting", "principal_point")
         return dataclasses.replace(self, points=points, **{name: getattr(self, name).float() for name in names})
 
 
@@ -247,7 +257,9 @@ def make_problem(
     frame, which the track itself tells. Their sum is its variance; the first part does not shrink with more frames, so
     the prior of the person counts once for each frame whose errors are the same.
     """
-    known = known or Known(focal_px=config.focal_px)
+    known = known or Known()
+    focal_px = known.focal_px or config.focal_px
+    _check(track, seen, embedding)
     free = np.array([i for i, name in enumerate(model.expression_names) if name not in model.fixed_expressions])
     topology = topology_of(embedding.detector)
     points = landmark_points(model, embedding, torch.float64)
@@ -256,42 +268,63 @@ def make_problem(
     # a turned head shortens the distance between its eyes; the clip's own scale keeps the weights of frames comparable
     scale = torch.maximum(eye_px, 0.7 * eye_px.median()).clamp(min=1.0)
     times_s = track.pts_us[seen] / 1e6
+    step_s = float(np.median(np.diff(track.pts_us))) / 1e6 if len(track.pts_us) > 1 else 1.0
     eye_m = float(_eye_distance(points.template[None], topology))
     used = torch.as_tensor(embedding.embedded)
     placed = (torch.as_tensor(embedding.spread_m).double() ** 2 + config.embedding_floor_m**2) / eye_m**2
     lasting = config.landmark_correlation * placed
     units = observed[:, used] / scale.median()  # one scale: that of a frame would share its own noise among all
-    scatter, together = passing_noise(units, points.template[used], times_s)
+    scatter, together = passing_noise(units, points.template[used], times_s, step_s)
     passing = max(scatter, together, LEAST_NOISE**2)
     held_out = held_out_landmarks(topology, config.hold_out)
     unused = torch.zeros(len(used), dtype=torch.bool)
     unused[torch.as_tensor(held_out)] = True
-    confidence = torch.as_tensor(track.confidence[seen]).double()
-    trust = confidence / confidence.median().clamp(min=1e-3)
+    trust = torch.where(used & ~unused, _trust(torch.as_tensor(track.confidence[seen]).double()), 0.0)
     lower, upper = _bounds(model, free)
     return Problem(
         points=points,
         observed=observed,
         scale_px=scale,
         eye_px=eye_px,
-        trust=torch.where(used & ~unused, trust, 0.0),
+        trust=trust,
+        confidence=trust,
         lasting=torch.where(used, lasting, 1.0),
         passing=passing,
         scatter=scatter,
         pairs=facing_pairs(topology, np.flatnonzero(embedding.embedded & ~unused.numpy())),
         gap_lasting=config.gap_noise**2,
-        bending=Bending.of(times_s),
+        bending=Bending.of(times_s, step_s),
         free=free,
         lower=lower,
         upper=upper,
         principal_point=torch.as_tensor(image_centre(track.width, track.height)).double(),
         config=config,
-        focal_guess=known.focal_px or default_focal(track.width, track.height),
+        focal_guess=focal_px or default_focal(track.width, track.height),
         known_shape=known.shape is not None,
-        known_focal=known.focal_px is not None,
+        known_focal=focal_px is not None,
         fitted=np.setdiff1d(topology.face[embedding.embedded[topology.face]], held_out),
         held_out=held_out[embedding.embedded[held_out]],
     )
+
+
+def _check(track: LandmarkTrack, seen: NDArray[np.int64], embedding: Embedding) -> None:
+    """Raise TalksetError corrupt_data for numbers that no detector gives."""
+    if not np.isfinite(track.face_xy[seen]).all() or not np.isfinite(track.confidence[seen]).all():
+        message = f"a valid frame of {track.detector} has a landmark or confidence that is not finite"
+        raise TalksetError("corrupt_data", message, "Mark the frame as not valid")
+    if (np.diff(track.pts_us) <= 0).any():
+        raise TalksetError("corrupt_data", "the frame times of the landmarks do not grow", "Detect them again")
+    if embedding.embedded.sum() < LEAST_LANDMARKS:
+        message = f"{int(embedding.embedded.sum())} landmarks are embedded, at least {LEAST_LANDMARKS} are needed"
+        raise TalksetError("corrupt_data", message, "Use the embedding that is computed for the model")
+
+
+def _trust(confidence: Tensor) -> Tensor:
+    """(T, L) relative precision by the detector's confidence: 1 for the middle one of those that are not zero."""
+    positive = confidence[confidence > 0]
+    if not len(positive):
+        raise TalksetError("face_lost", "the detector trusts no landmark of the clip")
+    return (confidence / positive.median()).clamp(max=MOST_TRUST)
 
 
 def _bounds(model: HeadModel, free: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -359,6 +392,7 @@ def landmark_points(model: HeadModel, embedding: Embedding, dtype: torch.dtype =
         return torch.as_tensor((weights.reshape(*weights.shape, *[1] * (values.dim() - 1)) * values[corner]).sum(1))
 
     count = len(embedding.vertices)
+    weights[~torch.as_tensor(embedding.embedded)] = 0.0  # what they have means nothing
     return SkinningModel(
         template=carry(corners.template),
         shapedirs=carry(corners.shapedirs.reshape(len(unique), 3, -1)).reshape(3 * count, -1),
@@ -372,27 +406,26 @@ def landmark_points(model: HeadModel, embedding: Embedding, dtype: torch.dtype =
     )
 
 
-def passing_noise(landmarks: Tensor, places: Tensor, times_s: Float64) -> tuple[float, float]:
+def passing_noise(landmarks: Tensor, places: Tensor, times_s: Float64, step_s: float | None = None) -> tuple[float, float]:
     """Variance a coordinate of what is new in every frame, in the unit of the landmarks (T, L, 2) squared.
 
     From third differences over time without what all of a frame share: speech is smooth at that order, while noise
     that is new in every frame is multiplied by 20. The second value is the same for landmarks that err together: the
-    variance of the mean of `NEIGHBOURS` points, `places` (L, 3) in the rest pose, times their number, which is the first
-    value where they are independent. Medians over landmarks and frames. Zero for fewer than eight frames.
+    variance of the mean of `NEIGHBOURS` points, `places` (L, 3) in the rest pose, times their number, which is the
+    first value where they are independent. Medians over landmarks and frames. Zero for fewer than eight frames.
     """
     steps = np.diff(times_s)
     if len(steps) < 7:
         return 0.0, 0.0
-    whole = np.convolve(steps < 1.5 * np.median(steps), np.ones(3), "valid") == 3
+    whole = np.convolve(steps < 1.5 * (np.median(steps) if step_s is None else step_s), np.ones(3), "valid") == 3
     third = torch.diff(landmarks, n=3, dim=0)[torch.as_tensor(whole)]
     if len(third) < 4:
         return 0.0, 0.0
     third = third - third.median(dim=1, keepdim=True).values
     count = min(NEIGHBOURS, len(places))
-    nearest = torch.cdist(places, places).topk(count, largest=False).indices
+    nearest = torch.cdist(places[::GROUP_STEP], places).topk(count, largest=False).indices
     alone, together = (
         float(1.4826 * values.abs().median(dim=0).values.median()) ** 2 / 20
         for values in (third, third[:, nearest].mean(dim=2))
     )
     return alone, count * together
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -12,7 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reconstruct.fitting.derivatives import FACING, RIGID, Derivatives, Geometry, per_landmark
-from reconstruct.fitting.objective import add_priors, blocks, cost, gap_weight, gaps, priors_of, residuals, robust_weight
+from reconstruct.fitting.objective import (
+    add_priors,
+    blocks,
+    cost,
+    gap_weight,
+    gaps,
+    priors_of,
+    residuals,
+    robust_weight,
+)
 from reconstruct.fitting.problem import Known, Problem, State
 from reconstruct.linear_solve import Bending, TimeSystem, solve_arrow
 from reconstruct.models.skinning import axis_angle_to_matrix
@@ -26,11 +36,14 @@ MAX_TRIES = 4
 """Times a step is shortened before the stage counts as converged."""
 COARSE = 4
 """Every so many landmarks find the person roughly, before all of them do."""
+ROUGH = 0.03
+"""Gain of a step, as a fraction of the objective, at which the rough person is good enough."""
 FEW_LANDMARKS = 150
 ROUNDS = 4
 """Times the rough person is found anew with landmarks that turned out better than stated."""
 ENOUGH = 0.6
 """Ratio of their variances above which they are as stated."""
+MIN_POINTS = 6
 PLACING_POINTS = 60
 """Landmarks that place the head of a frame at rest before the first step."""
 
@@ -48,9 +61,9 @@ def solve_person(problem: Problem, state: State, known: Known | None = None) -> 
     coarse = State(state.shape, state.log_focal, state.motion[torch.as_tensor(keys[few])])
     for _ in range(ROUNDS):
         rough = _rounded(problem, problem.part(keys[few], landmarks))
-        coarse = _descend(rough, coarse, None)
-        informed = problem.informed(rough, residuals(rough, Geometry(rough, coarse.shape), coarse))
-        learned = informed.typical / problem.typical
+        coarse = _descend(rough, coarse, None, ROUGH)
+        informed = problem.informed(rough, residuals(Geometry(rough, coarse.shape), coarse))
+        learned = informed.typical / max(problem.typical, 1e-30)
         problem = informed
         if learned > ENOUGH:
             break
@@ -70,10 +83,18 @@ def _rounded(problem: Problem, part: Problem) -> Problem:
     return part.single() if problem.rounds else part
 
 
-def solve_motion(problem: Problem, state: State) -> State:
-    """The motion of all frames for the person of the state."""
+def solve_motion(problem: Problem, state: State) -> tuple[State, Equations]:
+    """The motion of all frames for the person of the state, and its normal equations there with priors but for time."""
     single = problem.single()
-    return _descend(single, state, MotionEquations(single, Geometry(single, state.shape)))
+    blocks_of = MotionEquations(single, Geometry(single, state.shape))
+    found = _descend(single, state, blocks_of)
+    return found, blocks_of.with_priors(found)
+
+
+def motion_equations(problem: Problem, state: State) -> Equations:
+    """The normal equations of the motion at a state, with priors but for time."""
+    single = problem.single()
+    return MotionEquations(single, Geometry(single, state.shape)).with_priors(state)
 
 
 def start_state(problem: Problem, known: Known | None = None) -> State:
@@ -93,7 +114,10 @@ def place(problem: Problem, state: State) -> State:
     """
     motion, columns = state.motion.clone(), problem.columns
     geometry = Geometry(problem, state.shape)
-    used = np.linspace(0, len(geometry.rest) - 1, min(PLACING_POINTS, len(geometry.rest))).astype(int)
+    trusted = np.flatnonzero((problem.trust > 0).all(0).numpy())
+    if len(trusted) < MIN_POINTS:  # some are never seen for sure
+        trusted = np.flatnonzero((problem.trust > 0).any(0).numpy())
+    used = trusted[np.linspace(0, len(trusted) - 1, min(PLACING_POINTS, len(trusted))).astype(int)]
     rest, root = geometry.rest.double().numpy()[used], geometry.joints[0].double().numpy()
     focal, centre = float(state.log_focal.exp()), problem.principal_point.double().numpy()
     camera = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
@@ -163,6 +187,12 @@ class MotionEquations:
             self._fill(self.geometry.at(state, frames), frames, hessian[frames], gradient[frames])
         return Equations(hessian, gradient)
 
+    def with_priors(self, state: State) -> Equations:
+        """The blocks of all frames with the priors of a frame."""
+        equations = self.at(state)
+        add_priors(self.problem, state.motion, equations.hessian, equations.gradient)
+        return equations
+
     def _fill(self, line: Derivatives, frames: slice, hessian: Tensor, gradient: Tensor) -> None:
         count, landmarks = line.residual.shape[:2]
         moving = self._flat.shape[1]
@@ -182,30 +212,32 @@ class MotionEquations:
         pushed = (weighted_by_axis @ line.residual[..., None]).reshape(count, 3 * landmarks)
         gradient[:, :moving] = pushed @ self._flat
         gradient[:, moving:] = (weighted_rigid @ line.residual.reshape(count, 2 * landmarks, 1))[..., 0]
-        rows, distance = _gap_rows(self.problem, self.geometry, line)
+        rows, distance = _gap_rows(self.problem, self.geometry, line, frames)
         across_gaps = rows.transpose(1, 2)
         hessian += across_gaps @ rows
         gradient += (across_gaps @ distance[..., None])[..., 0]
 
 
-def _gap_rows(problem: Problem, geometry: Geometry, line: Derivatives) -> tuple[Tensor, Tensor]:
+def _gap_rows(problem: Problem, geometry: Geometry, line: Derivatives, frames: slice) -> tuple[Tensor, Tensor]:
     """Weighted derivatives by motion (T, 2 G, P) and residuals (T, 2 G) of the gaps between facing landmarks."""
     count = len(line.residual)
-    root = gap_weight(problem, line.residual).sqrt()[..., None]
+    root = gap_weight(problem, line.residual, frames).sqrt()[..., None]
     sides = []
     for side in problem.pairs.T:
         chosen = torch.as_tensor(side)
         by_expression = per_landmark(line.by_rest[:, chosen], geometry.expressions[chosen])
         sides.append(torch.cat([by_expression, line.by_rigid[:, chosen]], dim=-1))
     rows = root[..., None] * (sides[0] - sides[1])
-    return rows.reshape(count, -1, problem.columns.total), (root * gaps(problem, line.residual)).reshape(count, -1)
+    each = 2 * len(problem.pairs)
+    distances = (root * gaps(problem, line.residual)).reshape(count, each)
+    return rows.reshape(count, each, problem.columns.total), distances
 
 
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
 def person_equations(problem: Problem, geometry: Geometry, state: State) -> Equations:
-    """The blocks of key frames with the border of shape and focal length and their priors."""
+    """The blocks of key frames with the border of shape and focal length, and all priors but that over time."""
     config, count = problem.config, len(state.motion)
     frames = slice(0, count)
     line = geometry.at(state, frames, shared=True)
@@ -215,11 +247,11 @@ def person_equations(problem: Problem, geometry: Geometry, state: State) -> Equa
     motion = (root * torch.cat([by_expression, line.by_rigid], dim=-1)).reshape(count, -1, problem.columns.total)
     residual = (root[..., 0] * line.residual).reshape(count, -1, 1)
     shared = (root * line.by_shared).reshape(count, -1, line.by_shared.shape[-1])
-    gap_motion, gap_residual = _gap_rows(problem, geometry, line)
-    gap_shared = gap_weight(problem, line.residual).sqrt()[..., None, None] * gaps(problem, line.by_shared)
+    gap_motion, gap_residual = _gap_rows(problem, geometry, line, frames)
+    gap_shared = gap_weight(problem, line.residual, frames).sqrt()[..., None, None] * gaps(problem, line.by_shared)
     motion = torch.cat([motion, gap_motion], dim=1)
     residual = torch.cat([residual, gap_residual[..., None]], dim=1)
-    shared = torch.cat([shared, gap_shared.reshape(count, -1, shared.shape[-1])], dim=1)
+    shared = torch.cat([shared, gap_shared.reshape(count, 2 * len(problem.pairs), shared.shape[-1])], dim=1)
     flat = shared.reshape(-1, shared.shape[-1])
     corner = (flat.T @ flat).double()
     prior = torch.full((len(corner),), problem.shared_prior * config.shape_weight, dtype=torch.float64)
@@ -232,18 +264,21 @@ def person_equations(problem: Problem, geometry: Geometry, state: State) -> Equa
     corner.diagonal().add_(prior)
     across = motion.transpose(1, 2)
     gradient = (flat.T @ residual.reshape(-1)).double() + prior * offset
-    hessian, pushed, border = across @ motion, (across @ residual)[..., 0], across @ shared
-    return Equations(hessian.double(), pushed.double(), border.double(), corner, gradient)
+    hessian, pushed = (across @ motion).double(), (across @ residual)[..., 0].double()
+    add_priors(problem, state.motion, hessian, pushed)
+    return Equations(hessian, pushed, (across @ shared).double(), corner, gradient)
 
 
-def _descend(problem: Problem, state: State, known: MotionEquations | None) -> State:
+def _descend(problem: Problem, state: State, known: MotionEquations | None, tolerance: float | None = None) -> State:
     """Damped Gauss-Newton: with `known` the motion of all frames in time, without it key frames and the person."""
     config, in_time = problem.config, known is not None
+    tolerance = config.tolerance if tolerance is None else tolerance
     geometry = known.geometry if known is not None else Geometry(problem, state.shape)
     damping, value = config.damping, cost(problem, geometry, state, in_time)
+    if not math.isfinite(value):
+        raise TalksetError("fit_failed", "the fit starts from an objective that is not finite", "Report the clip")
     for _ in range(config.iterations):
-        equations = known.at(state) if known is not None else person_equations(problem, geometry, state)
-        add_priors(problem, state.motion, equations.hessian, equations.gradient)
+        equations = known.with_priors(state) if known else person_equations(problem, geometry, state)
         for _ in range(MAX_TRIES):
             trial = _step(problem, state, equations, damping, in_time)
             trial_geometry = geometry if known is not None else Geometry(problem, trial.shape)
@@ -255,7 +290,7 @@ def _descend(problem: Problem, state: State, known: MotionEquations | None) -> S
             break
         gain = (value - trial_value) / max(value, 1e-12)
         state, geometry, value, damping = trial, trial_geometry, trial_value, max(damping / 10, 1e-9)
-        if gain < config.tolerance:
+        if gain < tolerance:
             break
     return state
 
@@ -276,31 +311,34 @@ def _step(problem: Problem, state: State, equations: Equations, damping: float, 
         corner.diagonal().add_(damping * corner.diagonal())
         system = dataclasses.replace(system, corner=corner)
     fixed = torch.zeros_like(motion)
+    change: Tensor | None = None
     for _ in range(BOUND_PASSES):
-        change, shared_change = _solve(system, smooth, bend, fixed, held)
+        change, shared_change = _solve(system, smooth, bend, fixed, held, change)
         target = motion - change
         beyond = ((target < problem.lower) | (target > problem.upper)) & ~held
         if not bool(beyond.any()):
             break
         held = held | beyond
         fixed = torch.where(beyond, motion - torch.clamp(target, problem.lower, problem.upper), fixed)
-    moved = torch.clamp(motion - change, problem.lower, problem.upper)
+    moved = torch.clamp(target, problem.lower, problem.upper)
     if shared_change is None:
         return State(state.shape, state.log_focal, moved)
     return State(state.shape - shared_change[:-1], state.log_focal - shared_change[-1], moved)
 
 
 def _solve(
-    system: Equations, smooth: Bending | None, bend: Tensor, fixed: Tensor, held: Tensor
+    system: Equations, smooth: Bending | None, bend: Tensor, fixed: Tensor, held: Tensor, near: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Change of motion and of the shared unknowns, where held unknowns change by `fixed`."""
+    """Change of motion and of the shared unknowns, where held unknowns change by `fixed`; `near` is a guess."""
     right = system.gradient - (system.hessian @ fixed[..., None])[..., 0]
     if smooth is not None:
-        change = TimeSystem(system.hessian, smooth, bend, held).solve(right - bend * smooth.apply(fixed))
+        change = TimeSystem(system.hessian, smooth, bend, held).solve(right - bend * smooth.apply(fixed), near)
         return change + fixed, None
-    assert system.border is not None and system.corner is not None and system.corner_gradient is not None
+    assert system.border is not None
+    assert system.corner is not None
+    assert system.corner_gradient is not None
     shared_right = system.corner_gradient - torch.einsum("tpq,tp->q", system.border, fixed)
-    change, shared = solve_arrow(
+    moved, shared = solve_arrow(
         system.hessian.numpy(),
         right.numpy(),
         system.border.numpy(),
@@ -308,4 +346,4 @@ def _solve(
         shared_right.numpy(),
         held.numpy(),
     )
-    return torch.as_tensor(change) + fixed, torch.as_tensor(shared)
+    return torch.as_tensor(moved) + fixed, torch.as_tensor(shared)
