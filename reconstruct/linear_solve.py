@@ -31,7 +31,8 @@ def solve_arrow(
     index = np.arange(held.shape[1])
     blocks[:, index, index] += held
     border = border * keep[:, :, None]
-    solved = np.linalg.solve(blocks, np.concatenate([border, (gradient * keep)[:, :, None]], axis=2))
+    right = torch.as_tensor(np.concatenate([border, (gradient * keep)[:, :, None]], axis=2))
+    solved = torch.cholesky_solve(right, torch.linalg.cholesky(torch.as_tensor(blocks))).numpy()
     inverse_border, inverse_right = solved[:, :, :-1], solved[:, :, -1]
     schur = corner - np.tensordot(border, inverse_border, axes=([0, 1], [0, 1]))
     rest = corner_gradient - np.tensordot(border, inverse_right, axes=([0, 1], [0, 1]))
@@ -105,8 +106,8 @@ class TimeSystem:
         """The product with the matrix, (T, P); the rows of held unknowns are zero."""
         return (torch.bmm(self._hessian, x[..., None])[..., 0] + self._bend * self._smooth.apply(x)) * self._keep
 
-    def solve(self, right: Tensor, near: Tensor | None = None) -> Tensor:
-        """X (T, P) for a right side (T, P), starting from a guess `near` (T, P)."""
+    def solve(self, right: Tensor, near: Tensor | None = None, tolerance: float = TOLERANCE) -> Tensor:
+        """X (T, P) for a right side (T, P), starting from a guess `near` (T, P), to a relative residual."""
         x = torch.zeros_like(right) if near is None else near * self._keep
         rest = right * self._keep - (0 if near is None else self.apply(x))
         better = torch.cholesky_solve(rest[..., None], self._factor)[..., 0]
@@ -115,7 +116,7 @@ class TimeSystem:
         whole = right * self._keep
         first = float((whole * torch.cholesky_solve(whole[..., None], self._factor)[..., 0]).sum())
         for _ in range(10 * rest.numel()):
-            if size <= TOLERANCE**2 * max(first, 1e-300):
+            if size <= tolerance**2 * max(first, 1e-300):
                 break
             turned = self.apply(direction)
             step = size / float((direction * turned).sum())

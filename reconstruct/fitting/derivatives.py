@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reconstruct.camera import FACING_CAMERA, project
+from reconstruct.camera import FACING_CAMERA
 from reconstruct.fitting.problem import Problem, State
 from reconstruct.models.skinning import axis_angle_to_matrix
 
@@ -42,10 +42,14 @@ class Geometry:
         self.identity = directions[..., :size]
         self.expressions = directions[..., size:][..., torch.as_tensor(problem.free)].contiguous()
         """(L, 3, E)"""
-        self.correctives = points.posedirs.reshape(len(points.template), 3, 4, 3, 3)[:, :, 1:]
         shape = shape.to(self.dtype)
         self.rest = points.template + self.identity @ shape
         """(L, 3) without expression."""
+        self._still = self.rest.T.reshape(1, -1)
+        self._directions = self.expressions.permute(2, 1, 0).reshape(len(problem.free), -1)
+        correctives = points.posedirs.reshape(len(points.template), 3, 4, 9)[:, :, 1:]
+        self._correctives = correctives.permute(2, 3, 1, 0).reshape(27, -1)
+        """(3 joints x 9, 3 L)"""
         self.joints = (points.joint_template.reshape(-1) + points.joint_dirs @ shape).reshape(5, 3)
 
     def at(self, state: State, frames: slice, derive: bool = True, shared: bool = False) -> Derivatives:
@@ -54,64 +58,81 @@ class Geometry:
         columns = problem.columns
         motion = state.motion[frames].to(dtype)
         count, landmarks = len(motion), len(points.template)
+        # here landmarks are the last axis: tiny matrices laid the other way are ten times as slow to multiply
         pose = torch.zeros(count, 3, 3, dtype=dtype)
         pose[:, 0] = motion[:, columns.jaw]
         pose[:, 1, :2], pose[:, 2, :2] = motion[:, columns.left_eye], motion[:, columns.right_eye]
         turns = axis_angle_to_matrix(pose)
         eye = torch.eye(3, dtype=dtype)
-        moved_by = torch.addmm(
-            self.rest.reshape(1, -1), motion[:, columns.expression], self.expressions.reshape(3 * landmarks, -1).T
-        )
-        feature = (turns - eye).reshape(count, 27)
-        rest = (moved_by + feature @ self.correctives.reshape(3 * landmarks, 27).T).reshape(count, landmarks, 3)
-        weight = points.weights[:, 2:]
-        blended = (weight @ (turns - eye).reshape(count, 3, 9)).reshape(count, landmarks, 3, 3)
+        moved_by = torch.addmm(self._still, motion[:, columns.expression], self._directions)
+        turning = (turns - eye).reshape(count, 3, 9)
+        rest = (moved_by + turning.reshape(count, 27) @ self._correctives).reshape(count, 3, landmarks)
+        weight = points.weights[:, 2:].T
+        blended = (turning.transpose(1, 2) @ weight).reshape(count, 3, 3, landmarks)
         # x + sum_j w_j (R_j - I) (x - joint_j)
-        pulled = torch.einsum("tjab,jb->tja", turns - eye, self.joints[2:])
-        canonical = rest + (blended @ rest[..., None])[..., 0] - weight @ pulled
+        pulled = torch.einsum("tjab,jb->taj", turns - eye, self.joints[2:])
+        canonical = rest + (blended * rest[:, None]).sum(2) - pulled @ weight
         facing = axis_angle_to_matrix(FACING.to(dtype))
         rotation = axis_angle_to_matrix(motion[:, columns.rotation])
         world = rotation @ facing
-        about_root = canonical - self.joints[0]
-        moved = about_root @ world.transpose(1, 2) + (self.joints[0] + motion[:, columns.translation])[:, None]
+        about_root = canonical - self.joints[0][:, None]
+        moved = world @ about_root + (self.joints[0] + motion[:, columns.translation])[..., None]
         focal = state.log_focal.exp().to(dtype)
-        scale = problem.scale_px[frames]
-        pixels = project(moved, focal, problem.principal_point)[..., :2]
-        residual = (pixels - problem.observed[frames]) / scale[:, None, None]
+        scale = problem.scale_px[frames][:, None, None]
+        slope = moved[:, :2] / moved[:, 2:]  # (T, 2, L) x / z and y / z
+        from_centre = focal * slope
+        observed = problem.observed[frames].transpose(1, 2)
+        residual = (from_centre + problem.principal_point[:, None] - observed) / scale
         if not derive:
-            return Derivatives(residual, residual.new_zeros(0), residual.new_zeros(0))
-        lens = torch.zeros(count, landmarks, 2, 3, dtype=dtype)
-        per_depth = focal / moved[..., 2] / scale[:, None]
-        lens[..., 0, 0] = lens[..., 1, 1] = per_depth
-        lens[..., :, 2] = -per_depth[..., None] * moved[..., :2] / moved[..., 2:]
-        through_world = lens @ world[:, None]
-        by_rest = through_world + through_world @ blended
-        by_rigid = torch.empty(count, landmarks, 2, RIGID, dtype=dtype)
+            return Derivatives(_last(residual), residual.new_zeros(0), residual.new_zeros(0))
+        per_depth = focal / moved[:, 2:] / scale  # (T, 1, L)
+
+        def through_lens(of_point: Tensor) -> Tensor:
+            """(T, 2, k, L) from derivatives (T, 3, k, L) of the points in camera space."""
+            return per_depth[:, None] * (of_point[:, :2] - slope[:, :, None] * of_point[:, 2:])
+
+        through_world = through_lens(world[..., None].expand(-1, -1, -1, landmarks))
+        by_rest = through_world + (through_world[:, :, :, None] * blended[:, None]).sum(2)
+        by_rigid = torch.zeros(count, 2, RIGID, landmarks, dtype=dtype)
         slopes = rotation_slopes(pose)
         place = 0
         for joint, size in enumerate((3, 2, 2)):
             turned = slopes[:, joint, :, :, :size]  # (T, 3, 3, p)
-            arm = rest - self.joints[2 + joint]
-            swing = weight[:, joint, None, None] * torch.einsum("tabp,tlb->tlap", turned, arm)
-            lids = torch.einsum("lcab,tabp->tlcp", self.correctives[:, :, joint], turned)
-            by_rigid[..., place : place + size] = through_world @ swing + by_rest @ lids
+            arm = rest - self.joints[2 + joint][:, None]
+            by_axis = turned.transpose(2, 3).reshape(count, 3 * size, 3)
+            swing = weight[joint] * (by_axis @ arm).reshape(count, 3, size, landmarks)
+            lids = turned.reshape(count, 9, size).transpose(1, 2) @ self._correctives[9 * joint : 9 * joint + 9]
+            lids = lids.reshape(count, size, 3, landmarks).transpose(1, 2)
+            part = by_rigid[:, :, place : place + size]
+            for axis in range(3):
+                part.addcmul_(through_world[:, :, axis, None], swing[:, axis, None])
+                part.addcmul_(by_rest[:, :, axis, None], lids[:, axis, None])
             place += size
-        turned = torch.einsum("tabp,bc->tacp", rotation_slopes(motion[:, columns.rotation]), facing)
-        by_rigid[..., 7:10] = lens @ torch.einsum("tacp,tlc->tlap", turned, about_root)
-        by_rigid[..., 10:13] = lens
+        turned = torch.einsum("tabp,bc->tapc", rotation_slopes(motion[:, columns.rotation]), facing)
+        swing = (turned.reshape(count, 9, 3) @ about_root).reshape(count, 3, 3, landmarks)
+        by_rigid[:, :, 7:10] = through_lens(swing)
+        by_rigid[:, 0, 10] = by_rigid[:, 1, 11] = per_depth[:, 0]
+        by_rigid[:, :, 12] = -per_depth * slope
+        residual, by_rest, by_rigid = _last(residual), _last(by_rest), _last(by_rigid)
         if not shared:
             return Derivatives(residual, by_rest, by_rigid)
         size = points.num_shape
         by_shared = torch.empty(count, landmarks, 2, size + 1, dtype=dtype)
         # moving a joint moves what it turns: root, jaw and eyes follow the shape through their own directions
+        lens, through_world = by_rigid[..., 10:13], _last(through_world)
         levers = [by_rest, lens - through_world]
         for joint in range(3):
-            levers.append(-through_world @ (weight[:, joint, None, None] * (turns[:, None, joint] - eye)))
+            levers.append(-through_world @ (points.weights[:, 2 + joint, None, None] * (turns[:, None, joint] - eye)))
         followed = points.joint_dirs.reshape(5, 3, size)[[0, 2, 3, 4]].reshape(1, 12, size).expand(landmarks, -1, -1)
         directions = torch.cat([self.identity, followed], dim=1)
         by_shared[..., :size] = per_landmark(torch.cat(levers, dim=-1), directions)
-        by_shared[..., size] = (pixels - problem.principal_point) / scale[:, None, None]
+        by_shared[..., size] = _last(from_centre / scale)
         return Derivatives(residual, by_rest, by_rigid, by_shared)
+
+
+def _last(values: Tensor) -> Tensor:
+    """(T, L, ...) view of values (T, ..., L)."""
+    return values.movedim(-1, 1)
 
 
 def per_landmark(through: Tensor, directions: Tensor) -> Tensor:

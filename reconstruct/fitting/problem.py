@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,7 +263,7 @@ def make_problem(
     _check(track, seen, embedding)
     free = np.array([i for i, name in enumerate(model.expression_names) if name not in model.fixed_expressions])
     topology = topology_of(embedding.detector)
-    points = landmark_points(model, embedding, torch.float64)
+    points = _points_of(_Pair(model, embedding))
     observed = torch.as_tensor(track.face_xy[seen], dtype=torch.float64)
     eye_px = _eye_distance(observed, topology)
     # a turned head shortens the distance between its eyes; the clip's own scale keeps the weights of frames comparable
@@ -377,6 +378,27 @@ def _eye_distance(points: Tensor, topology: Topology) -> Tensor:
     return torch.as_tensor(between.norm(dim=-1))
 
 
+class _Pair:
+    """A model and an embedding as one key, equal where their content is."""
+
+    def __init__(self, model: HeadModel, embedding: Embedding) -> None:
+        self.model, self.embedding = model, embedding
+        arrays = (embedding.vertices, embedding.barycentric, embedding.samples)
+        self._content = (model.sha256, *(array.tobytes() for array in arrays))
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Pair) and self._content == other._content
+
+
+@functools.lru_cache(maxsize=2)
+def _points_of(pair: _Pair) -> SkinningModel:
+    """Landmark points in float64, made once for all clips of a run."""
+    return landmark_points(pair.model, pair.embedding, torch.float64)
+
+
 def landmark_points(model: HeadModel, embedding: Embedding, dtype: torch.dtype = torch.float32) -> SkinningModel:
     """The landmarks as vertices of their own: every linear part of the model carried to the barycentric point.
 
@@ -406,7 +428,9 @@ def landmark_points(model: HeadModel, embedding: Embedding, dtype: torch.dtype =
     )
 
 
-def passing_noise(landmarks: Tensor, places: Tensor, times_s: Float64, step_s: float | None = None) -> tuple[float, float]:
+def passing_noise(
+    landmarks: Tensor, places: Tensor, times_s: Float64, step_s: float | None = None
+) -> tuple[float, float]:
     """Variance a coordinate of what is new in every frame, in the unit of the landmarks (T, L, 2) squared.
 
     From third differences over time without what all of a frame share: speech is smooth at that order, while noise

@@ -32,6 +32,8 @@ KNOWN_WEIGHT = 1e12
 """Of the pull that keeps what is known."""
 BOUND_PASSES = 2
 """Times unknowns that a step would carry over a bound are put on it and the rest solved again."""
+STEP_TOLERANCE = 1e-4
+"""Of the residual of a step's equations; the next step mends the rest."""
 MAX_TRIES = 4
 """Times a step is shortened before the stage counts as converged."""
 COARSE = 4
@@ -165,15 +167,9 @@ class MotionEquations:
         self.problem, self.geometry = problem, geometry
         directions = geometry.expressions
         landmarks, _, count = directions.shape
+        self._products = _expression_products(directions)
+        self._flat = directions.transpose(0, 1).reshape(3 * landmarks, count)
         rows, columns = torch.triu_indices(count, count)
-        products = []
-        for a, b in _PAIRS:
-            product = directions[:, a, rows] * directions[:, b, columns]
-            if a != b:
-                product = product + directions[:, b, rows] * directions[:, a, columns]
-            products.append(product)
-        self._products = torch.cat(products)  # (6 L, E (E + 1) / 2)
-        self._flat = directions.reshape(3 * landmarks, count)
         index = torch.zeros(count, count, dtype=torch.long)
         index[rows, columns] = index[columns, rows] = torch.arange(len(rows))
         self._index = index.reshape(-1)
@@ -196,22 +192,23 @@ class MotionEquations:
     def _fill(self, line: Derivatives, frames: slice, hessian: Tensor, gradient: Tensor) -> None:
         count, landmarks = line.residual.shape[:2]
         moving = self._flat.shape[1]
-        weight = robust_weight(self.problem, line.residual, frames)[..., None, None]
-        weighted = weight * line.by_rest
-        cost_of = [(weighted[..., a] * line.by_rest[..., b]).sum(-1) for a, b in _PAIRS]
+        # landmarks last, as the derivatives lie in memory
+        residual, by_rest, by_rigid = (values.movedim(1, -1) for values in (line.residual, line.by_rest, line.by_rigid))
+        weight = robust_weight(self.problem, line.residual, frames)
+        weighted = weight[:, None, None] * by_rest
+        cost_of = [(weighted[:, :, a] * by_rest[:, :, b]).sum(1) for a, b in _PAIRS]
         block = torch.cat(cost_of, dim=1) @ self._products
         hessian[:, :moving, :moving] = block.index_select(1, self._index).reshape(count, moving, moving)
-        weighted_by_axis = weighted.transpose(2, 3)  # (T, L, 3, 2)
-        across = (weighted_by_axis @ line.by_rigid).reshape(count, 3 * landmarks, RIGID)
-        cross = torch.matmul(across.transpose(1, 2), self._flat)
+        across = (by_rigid[:, :, :, None] * weighted[:, :, None]).sum(1).reshape(count * RIGID, 3 * landmarks)
+        cross = (across @ self._flat).reshape(count, RIGID, moving)
         hessian[:, moving:, :moving] = cross
         hessian[:, :moving, moving:] = cross.transpose(1, 2)
-        rigid = line.by_rigid.reshape(count, 2 * landmarks, RIGID)
-        weighted_rigid = (weight * line.by_rigid).reshape(count, 2 * landmarks, RIGID).transpose(1, 2)
-        hessian[:, moving:, moving:] = weighted_rigid @ rigid
-        pushed = (weighted_by_axis @ line.residual[..., None]).reshape(count, 3 * landmarks)
+        rigid = by_rigid.transpose(1, 2).reshape(count, RIGID, 2 * landmarks)
+        weighted_rigid = (rigid.reshape(count, RIGID, 2, landmarks) * weight[:, None, None]).reshape(rigid.shape)
+        hessian[:, moving:, moving:] = weighted_rigid @ rigid.transpose(1, 2)
+        pushed = (weighted * residual[:, :, None]).sum(1).reshape(count, 3 * landmarks)
         gradient[:, :moving] = pushed @ self._flat
-        gradient[:, moving:] = (weighted_rigid @ line.residual.reshape(count, 2 * landmarks, 1))[..., 0]
+        gradient[:, moving:] = (weighted_rigid @ residual.reshape(count, 2 * landmarks, 1))[..., 0]
         rows, distance = _gap_rows(self.problem, self.geometry, line, frames)
         across_gaps = rows.transpose(1, 2)
         hessian += across_gaps @ rows
@@ -231,6 +228,28 @@ def _gap_rows(problem: Problem, geometry: Geometry, line: Derivatives, frames: s
     each = 2 * len(problem.pairs)
     distances = (root * gaps(problem, line.residual)).reshape(count, each)
     return rows.reshape(count, each, problem.columns.total), distances
+
+
+_LAST_PRODUCTS: list[tuple[Tensor, Tensor]] = []
+"""Directions and products of the last clip: those of the next one are mostly the same."""
+
+
+def _expression_products(directions: Tensor) -> Tensor:
+    """(6 L, E (E + 1) / 2) products of expression directions (L, 3, E) at each landmark, of pairs of axes."""
+    for known, products in _LAST_PRODUCTS:
+        if known.shape == directions.shape and torch.equal(known, directions):
+            return products
+    count = directions.shape[2]
+    rows, columns = torch.triu_indices(count, count)
+    parts = []
+    for a, b in _PAIRS:
+        product = directions[:, a, rows] * directions[:, b, columns]
+        if a != b:
+            product = product + directions[:, b, rows] * directions[:, a, columns]
+        parts.append(product)
+    products = torch.cat(parts)
+    _LAST_PRODUCTS[:] = [(directions, products)]
+    return products
 
 
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
@@ -332,7 +351,9 @@ def _solve(
     """Change of motion and of the shared unknowns, where held unknowns change by `fixed`; `near` is a guess."""
     right = system.gradient - (system.hessian @ fixed[..., None])[..., 0]
     if smooth is not None:
-        change = TimeSystem(system.hessian, smooth, bend, held).solve(right - bend * smooth.apply(fixed), near)
+        change = TimeSystem(system.hessian, smooth, bend, held).solve(
+            right - bend * smooth.apply(fixed), near, STEP_TOLERANCE
+        )
         return change + fixed, None
     assert system.border is not None
     assert system.corner is not None

@@ -67,8 +67,9 @@ def scene(open_head: HeadModel, embedding: Embedding, tmp_path_factory: pytest.T
     points = (embedding.barycentric[:, :, None] * pixels[:, embedding.vertices]).sum(2)
     points[UNSEEN] = np.nan
     start_us = int(truth.pts_us[FIRST])
+    trust = np.where(head.valid[:, None], np.ones(points.shape[:2]), np.nan).astype(np.float32)
     landmarks = LandmarkTrack(
-        truth.pts_us[chosen] - start_us, points.astype(np.float32), head.valid, SIZE, SIZE, "truth"
+        truth.pts_us[chosen] - start_us, points.astype(np.float32), trust, head.valid, SIZE, SIZE, "truth"
     )
     overlay = folder / "overlay.mp4"
     render_overlay(files.video, start_us, head, landmarks, open_head, overlay, CONFIG)

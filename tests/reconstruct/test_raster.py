@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,15 @@ from numpy.typing import NDArray
 from reconstruct.raster import Rasterizer, fragments, make_rasterizer
 from schemas.errors import UsageError
 
-BACKENDS = ["warp"]
+BACKENDS = [
+    "warp",
+    pytest.param(
+        "pytorch3d",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("pytorch3d") is None, reason="pytorch3d is not installed (it is not on PyPI)"
+        ),
+    ),
+]
 
 
 @pytest.fixture(params=BACKENDS)
