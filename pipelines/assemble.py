@@ -182,6 +182,8 @@ def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step]) -> Draf
         "status": "accepted",
         "nme_mean": fit["nme_mean"],
         "nme_p95": fit["nme_p95"],
+        **{name: fit[name] for name in ("held_out_nme", "uncertainty_mm", "jitter_px", "psnr_db")},
+        "detector_jitter_px": landmarks["detector_jitter_px"],
         "valid_ratio": landmarks["valid_ratio"],
         "transcript": transcript,
         "track": segment["tracks"][clip.unit],

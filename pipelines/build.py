@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pipelines.keys import person_digest, section_digest
 from pipelines.results import Result, pack, unpack
 from pipelines.stage import ClipItem, Job, SourceItem, Stage, View
 from pipelines.words import to_json
+from schemas.config import Config
 from schemas.errors import TalksetError
 from schemas.types import HeadTrack, LandmarkTrack, VideoInfo
 
@@ -90,13 +94,15 @@ class Landmarks(Stage[ClipItem]):
     """Clip: 2D landmarks of every frame."""
 
     name = "landmarks"
-    version = 2
+    version = 3
     section = "landmarks"
     models = ("detector",)
     decided_later = ("min_valid_ratio", "task_path", "weights_path")  # the detector's name carries the files' hashes
 
     def run(self, job: Job[ClipItem]) -> Result:
-        """A `LandmarkTrack`; raises decode_error."""
+        """A `LandmarkTrack`, and how much it shakes; raises decode_error."""
+        from reconstruct.landmarks.topology import topology_of
+        from reconstruct.reprojection import landmark_jitter
         from reconstruct.video import frames
 
         item = job.item
@@ -105,7 +111,12 @@ class Landmarks(Stage[ClipItem]):
         if not len(track.valid):
             raise TalksetError("decode_error", f"no frame of {item.path} is inside {item.span} us", "Replace the file")
         packed = pack(track)
-        summary = {"num_frames": len(track.valid), "valid_ratio": float(np.mean(track.valid))}
+        face = track.face_xy[:, topology_of(track.detector).face].astype(np.float64)
+        summary = {
+            "num_frames": len(track.valid),
+            "valid_ratio": float(np.mean(track.valid)),
+            "detector_jitter_px": _known_or_none(landmark_jitter(face, 1.0, track.valid)),
+        }
         return Result({"record": dict(packed.value), **summary}, packed.arrays)
 
     def judge(self, view: View[ClipItem]) -> None:
@@ -116,23 +127,69 @@ class Landmarks(Stage[ClipItem]):
             raise TalksetError("face_lost", message)
 
 
-class Fit(Stage[ClipItem]):
-    """Clip: head parameters from landmarks."""
+class Person(Stage[ClipItem]):
+    """Clip: what its landmarks tell of the person in it, where a person is shared by clips (`pipelines.people`)."""
 
-    name = "fit"
+    name = "person"
     section = "fit"
     needs = ("landmarks",)
     models = ("head_model", "detector", "embedding")
-    decided_later = ("max_nme",)
+    decided_later = ("max_nme", "shape_from", "focal_from", "temporal_weight", "neck_after_s", "photometric")
 
     def run(self, job: Job[ClipItem]) -> Result:
-        """A `HeadTrack`; raises fit_failed."""
-        from reconstruct.fit import fit_clip
+        """An `Evidence`; raises fit_failed."""
+        from reconstruct.person import clip_evidence
 
-        head = fit_clip(job.models.head, job.models.embedding, landmark_track(job.results), job.config.fit)
+        models, landmarks = job.models, landmark_track(job.results)
+        packed = pack(clip_evidence(models.head, models.embedding, landmarks, job.config.fit, job.item.unit))
+        return Result({"record": dict(packed.value)}, packed.arrays)
+
+
+class Fit(Stage[ClipItem]):
+    """Clip: head parameters from landmarks, and from pixels where asked for."""
+
+    name = "fit"
+    version = 2
+    section = "fit"
+    needs = ("landmarks",)
+    models = ("head_model", "detector", "embedding")
+    decided_later = ("max_nme", "shape_from", "focal_from")  # what they decide is the item's person
+
+    def settings(self, config: Config) -> str:
+        """Settings of the pixels count only where pixels do."""
+        unread = () if config.fit.photometric.enabled else ("photometric",)
+        return section_digest(config, self.section, (*self.decided_later, *unread))
+
+    def inputs(self, item: ClipItem) -> tuple[str, ...]:
+        """The person whom other clips have a say in."""
+        return () if item.person is None else (person_digest(item.person),)
+
+    def run(self, job: Job[ClipItem]) -> Result:
+        """A `HeadTrack` with what is known of its quality; raises fit_failed, and decode_error with pixels."""
+        from reconstruct.fit import fit_clip
+        from reconstruct.landmarks.topology import topology_of
+        from reconstruct.reprojection import landmark_jitter, reprojected
+
+        model, embedding, landmarks = job.models.head, job.models.embedding, landmark_track(job.results)
+        config, person = job.config.fit, job.item.person
+        head, psnr_db = fit_clip(model, embedding, landmarks, config, person), None
+        if config.photometric.enabled:
+            head, psnr_db = _refined(job, landmarks, head)
+        if person is not None and person.shape is not None:  # the solver keeps it only up to rounding
+            head = dataclasses.replace(head, shape=person.shape, focal_px=person.focal_px or head.focal_px)
+        if head.held_out_nme is not None and not np.isfinite(head.held_out_nme[head.valid]).all():
+            head = dataclasses.replace(head, held_out_nme=None)  # no landmark was held out
+        points = reprojected(model, embedding, head)[:, topology_of(landmarks.detector).face]
         packed = pack(head)
         errors = head.nme[head.valid]
-        summary = {"nme_mean": float(np.mean(errors)), "nme_p95": float(np.percentile(errors, 95))}
+        summary = {
+            "nme_mean": float(np.mean(errors)),
+            "nme_p95": float(np.percentile(errors, 95)),
+            "held_out_nme": _mean_or_none(head.held_out_nme),
+            "uncertainty_mm": _mean_or_none(head.uncertainty_mm),
+            "jitter_px": _known_or_none(landmark_jitter(points, 1.0, head.valid)),
+            "psnr_db": psnr_db,
+        }
         return Result({"record": dict(packed.value), **summary}, packed.arrays)
 
     def judge(self, view: View[ClipItem]) -> None:
@@ -189,13 +246,37 @@ class Overlay(Stage[ClipItem]):
         return Result({"suffixes": [".mp4"]}, files={".mp4": target})
 
 
+def _refined(job: Job[ClipItem], landmarks: LandmarkTrack, head: HeadTrack) -> tuple[HeadTrack, float | None]:
+    """The head refined with the pixels of the clip, and the mean PSNR in dB; None where the pixels told nothing."""
+    from reconstruct.photometric.refine import refine_clip
+    from reconstruct.video import frames
+
+    item = job.item
+    pictures = (rgb for _, rgb in frames(item.path, *item.span))
+    model, embedding = job.models.head, job.models.embedding
+    refined, report = refine_clip(model, embedding, landmarks, head, pictures, job.config.fit, item.person)
+    return refined, _mean_or_none(report.psnr_after)
+
+
+def _mean_or_none(values: NDArray[np.float32] | None) -> float | None:
+    """Mean of the values that are there; None without one."""
+    present = values[np.isfinite(values)] if values is not None else np.zeros(0)
+    return float(np.mean(present, dtype=np.float64)) if len(present) else None
+
+
+def _known_or_none(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
 SOURCE_STAGES = ("probe", "segment", "words")
+PERSON_STAGES = ("landmarks", "person")
+"""What every clip must have passed before a person can be shared."""
 CLIP_STAGES = ("landmarks", "fit", "media")
 REVIEW_STAGES = ("landmarks", "fit", "overlay")
 """What `overlay` needs is stored by then; only the overlay itself is made."""
 
 _STAGES: Mapping[str, Stage[Any]] = {
-    stage.name: stage for stage in (Probe(), Segment(), Words(), Landmarks(), Fit(), Media(), Overlay())
+    stage.name: stage for stage in (Probe(), Segment(), Words(), Landmarks(), Person(), Fit(), Media(), Overlay())
 }
 
 

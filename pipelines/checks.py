@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from schemas.config import Config
 from schemas.errors import UsageError
+
+SHAPE_FROM: Final = ("clip", "speaker")
+FOCAL_FROM: Final = ("clip", "source")
 
 
 def check_config(config: Config) -> None:
     """Raise UsageError that names the first value outside what is allowed."""
     segment, shards = config.segment, config.shards
-    rules = [
+    rules: list[tuple[str, Any, bool, str]] = [
         ("segment.min_clip_s", segment.min_clip_s, segment.min_clip_s > 0, "more than 0"),
         ("segment.max_clip_s", segment.max_clip_s, segment.max_clip_s >= segment.min_clip_s, "min_clip_s or more"),
         ("segment.detect_every_s", segment.detect_every_s, segment.detect_every_s > 0, "more than 0"),
@@ -23,6 +28,7 @@ def check_config(config: Config) -> None:
         ),
         ("fit.iterations", config.fit.iterations, config.fit.iterations >= 1, "1 or more"),
         ("fit.key_frames", config.fit.key_frames, config.fit.key_frames >= 1, "1 or more"),
+        ("fit.hold_out", config.fit.hold_out, config.fit.hold_out >= 0, "0 or more"),
         ("fit.max_nme", config.fit.max_nme, config.fit.max_nme > 0, "more than 0"),
         ("fit.focal_px", config.fit.focal_px, config.fit.focal_px is None or config.fit.focal_px > 0, "more than 0"),
         ("media.crf", config.media.crf, 0 <= config.media.crf <= 51, "0 to 51"),
@@ -38,6 +44,9 @@ def check_config(config: Config) -> None:
         ("shards.zstd_level", shards.zstd_level, 1 <= shards.zstd_level <= 22, "1 to 22"),
         ("run.error_budget", config.run.error_budget, 0 <= config.run.error_budget <= 1, "0 to 1"),
     ]
+    for name, choices in (("shape_from", SHAPE_FROM), ("focal_from", FOCAL_FROM)):
+        value = getattr(config.fit, name)
+        rules.append((f"fit.{name}", value, value in choices, " or ".join(choices)))
     for name, value, good, allowed in rules:
         if not good:
             raise UsageError(f"{name}={value} is not allowed", f"Set it to {allowed}")

@@ -6,12 +6,15 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from schemas.config import Config
 from schemas.types import Clip, Source
+
+if TYPE_CHECKING:
+    from reconstruct.fitting.problem import Known
 
 
 def result_key(
@@ -72,6 +75,16 @@ def clip_digest(clip: Clip) -> str:
     result = hashlib.sha256(f"{clip.span.start_us} {clip.span.end_us} {len(clip.track.pts_us)}\n".encode())
     result.update(np.ascontiguousarray(clip.track.pts_us, np.int64).tobytes())
     result.update(np.ascontiguousarray(clip.track.box_xywh, np.float32).tobytes())
+    return result.hexdigest()
+
+
+def person_digest(person: Known) -> str:
+    """Digest of a person that clips share: shape and focal length, to the last bit."""
+    shape = np.ascontiguousarray([] if person.shape is None else person.shape, np.float32)
+    focal = np.array([] if person.focal_px is None else [person.focal_px], np.float64)
+    result = hashlib.sha256(f"{len(shape)} {len(focal)}\n".encode())
+    result.update(shape.tobytes())
+    result.update(focal.tobytes())
     return result.hexdigest()
 
 

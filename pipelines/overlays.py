@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.ledger import Ledger
@@ -18,6 +19,9 @@ from schemas.errors import TalksetError, UsageError
 from schemas.files import named_errors, refresh_manifest
 from schemas.tables import LANDMARKS, PARAMS, Table
 from schemas.types import HeadTrack, LandmarkTrack
+
+OLDEST_DETECTOR: Final = "mediapipe"
+"""Whose landmarks are in rows that name no detector."""
 
 
 def render_overlays(root: Path, clip_ids: Sequence[str], config: Config) -> list[Path]:
@@ -41,7 +45,7 @@ def render_overlays(root: Path, clip_ids: Sequence[str], config: Config) -> list
         with named_errors(root / "overlays"):
             (root / "overlays").mkdir(exist_ok=True)
         for row in rows:
-            head, landmarks = _tracks(root, row)
+            head, landmarks = stored_tracks(root, row)
             if model.sha256 != head.model_sha256:
                 message = f"clip {row['clip_id']} was fitted with another {head.head_model} ({head.model_sha256})"
                 raise UsageError(message, "Run again to fit it with the installed one")
@@ -74,16 +78,24 @@ def _accepted(root: Path, clip_ids: Sequence[str]) -> list[dict[str, Any]]:
     return [accepted[clip_id] for clip_id in (dict.fromkeys(clip_ids) or sorted(accepted))]
 
 
-def _tracks(root: Path, row: dict[str, Any]) -> tuple[HeadTrack, LandmarkTrack]:
+def stored_tracks(root: Path, row: dict[str, Any]) -> tuple[HeadTrack, LandmarkTrack]:
+    """Head and landmarks of an accepted clip, by its index row; confidence is all ones where it was not stored.
+
+    Raises TalksetError corrupt_data where the parts do not hold the clip once.
+    """
     params, landmarks = dict(_cells(root, PARAMS, row)), dict(_cells(root, LANDMARKS, row))
+    points, trust = landmarks["face_xy"], landmarks["confidence"]
+    if trust is None:  # a row of an older schema: nothing is known, and all ones says so
+        trust = np.where(np.isnan(points[..., 0]), np.nan, 1).astype(np.float32)
     track = LandmarkTrack(
         pts_us=landmarks["pts_us"],
-        face_xy=landmarks["face_xy"],
-        confidence=np.where(np.isnan(landmarks["face_xy"][..., 0]), np.nan, 1).astype(np.float32),
+        face_xy=points,
+        confidence=trust,
         valid=landmarks["valid"],
         width=row["width"],
         height=row["height"],
-        detector="",
+        detector=landmarks["detector"] or OLDEST_DETECTOR,
+        blendshapes=landmarks["blendshapes"],
     )
     for name in ("clip_id", "num_frames", "pts_us"):
         del params[name]
@@ -91,7 +103,7 @@ def _tracks(root: Path, row: dict[str, Any]) -> tuple[HeadTrack, LandmarkTrack]:
 
 
 def _cells(root: Path, table: Table, row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Values of a clip in a sharded table, lists as arrays of their own shape."""
+    """Values of a clip in a sharded table, lists as arrays of their own shape; None for what an older schema lacks."""
     path = root / table.name / row["shard"]
     found = pq.read_table(path, filters=[("clip_id", "=", row["clip_id"])])
     if found.num_rows != 1:
@@ -99,8 +111,8 @@ def _cells(root: Path, table: Table, row: dict[str, Any]) -> Iterator[tuple[str,
         raise TalksetError("corrupt_data", message, "Run `talkset verify`")
     frames = found["num_frames"][0].as_py()
     for column in table.columns:
-        cell = found[column.name][0]
-        if column.shape is None:
+        cell = found[column.name][0] if column.name in found.column_names else pa.scalar(None)
+        if column.shape is None or not cell.is_valid:
             yield column.name, cell.as_py()
             continue
         flat = cell.values.to_numpy(zero_copy_only=False)

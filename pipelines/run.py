@@ -11,13 +11,14 @@ from typing import Any, Final
 import yaml
 
 from pipelines.assemble import Draft, build_digest, drafts
-from pipelines.build import CLIP_STAGES, REVIEW_STAGES
+from pipelines.build import REVIEW_STAGES
 from pipelines.checks import check_config
 from pipelines.digests import MODELS_FOLDER, bundled_models, describe_models, library_versions, model_digests
 from pipelines.engine import make_engine
 from pipelines.keys import output_digest
 from pipelines.ledger import DONE, REJECTED, Entry, Ledger
 from pipelines.output import BuildNote, files_differ, locked_output, place_files
+from pipelines.people import take_clips_of_people
 from pipelines.report import NoProgress, Problem, Progress, RunReport
 from pipelines.results import ResultStore
 from pipelines.session import Session, SourceState
@@ -69,7 +70,10 @@ def run(
             session = Session(output, config, digests, ledger, store, engine, report, progress or NoProgress())
             states = session.take_sources(sources, base)
             clips = _distinct([clip for state in states for clip in state.clips])
-            steps = session.take_clips(clips, "clips", CLIP_STAGES)
+            clips, steps = take_clips_of_people(session, clips)
+            fitted = {clip.unit: clip for clip in clips}
+            for state in states:
+                state.clips = [fitted[clip.unit] for clip in state.clips]
             rows, problems = drafts(states, steps)
             report.problems += problems
             _tally(report, states, rows, clips, steps)
@@ -237,7 +241,7 @@ def _overlay(session: Session, rows: Sequence[Draft], note: BuildNote, digest: s
     if not session.config.overlay.enabled:
         return
     clips = [row.clip for row in rows if row.clip is not None]
-    steps = session.take_clips(clips, "overlays", REVIEW_STAGES, report_only="overlay")
+    steps = session.take_clips(clips, "overlays", REVIEW_STAGES, counted=REVIEW_STAGES[:-1])
     by_id = {row.clip_id: row for row in rows}
     for clip_id, taken in steps.items():
         last, uri = taken[-1], str(by_id[clip_id].index["source_uri"])

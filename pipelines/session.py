@@ -106,9 +106,9 @@ class Session:
         return states
 
     def take_clips(
-        self, clips: Sequence[ClipItem], phase: str, stages: tuple[str, ...], report_only: str | None = None
+        self, clips: Sequence[ClipItem], phase: str, stages: tuple[str, ...], counted: Collection[str] = ()
     ) -> dict[str, tuple[Step, ...]]:
-        """Take clips through stages; steps by clip id. `report_only` names the one stage that is not counted yet."""
+        """Take clips through stages; steps by clip id. `counted` are the stages that are in the report already."""
         found: dict[str, tuple[Step, ...]] = {}
         to_do: list[ClipItem] = []
         for clip in clips:
@@ -124,7 +124,7 @@ class Session:
             self._record(clip.unit, outcome)
             self.progress.step()
         for unit, steps in found.items():
-            self._settle(unit, [step for step in steps if report_only in (None, step.stage)])
+            self._settle(unit, [step for step in steps if step.stage not in counted])
         return found
 
     def key_of_review(self, clip: ClipItem) -> str | None:
@@ -263,7 +263,7 @@ def _clips(state: SourceState) -> list[ClipItem]:
         return []
     info = video_info(state.value("probe"))
     clips = [clip_from_json(value) for value in state.value("segment")["clips"]]
-    return [ClipItem(clip, state.path, state.sha256, info) for clip in clips]
+    return [ClipItem(clip, state.path, state.sha256, info, state.source.speaker) for clip in clips]
 
 
 def _worth_a_try(entry: Entry) -> bool:

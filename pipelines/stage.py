@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from annotate.align.base import Aligner
     from pipelines.tracks import FaceFinder
     from reconstruct.embedding import Embedding
+    from reconstruct.fitting.problem import Known
     from reconstruct.landmarks.base import LandmarkDetector
     from reconstruct.models.head_model import HeadModel
 
@@ -55,6 +56,10 @@ class ClipItem:
     path: Path
     sha256: str
     info: VideoInfo
+    speaker: str | None = None
+    """As the manifest names who speaks; decides with which clips a person is shared."""
+    person: Known | None = None
+    """Shape and focal length where other clips have a say in them."""
 
     @property
     def unit(self) -> str:
@@ -170,6 +175,10 @@ class Stage(ABC, Generic[ItemT]):
         del view
         return True
 
+    def settings(self, config: Config) -> str:
+        """Digest of what it reads of the configuration."""
+        return section_digest(config, self.section, self.decided_later)
+
     def inputs(self, item: ItemT) -> tuple[str, ...]:
         """What it reads of the item besides content, span and identity."""
         del item
@@ -190,7 +199,7 @@ def key_of(stage: Stage[ItemT], item: ItemT, config: Config, models: Mapping[str
         version=stage.version,
         source_sha256=item.sha256,
         span=item.span,
-        section_digest=section_digest(config, stage.section, stage.decided_later),
+        section_digest=stage.settings(config),
         models={role: models[role] for role in stage.models},
         inputs=(item.identity, *stage.inputs(item)),
         dependencies=[keys[name] for name in stage.needs],

@@ -75,7 +75,7 @@ def to_track(
     columns, motion, config = problem.columns, state.motion, problem.config
     geometry = Geometry(problem, state.shape)
     error_px = residuals(geometry, state).norm(dim=-1) * problem.scale_px[:, None]
-    mean_px = error_px[:, torch.as_tensor(problem.fitted)].mean(1)
+    mean_px = error_px[:, torch.as_tensor(problem.face)].mean(1)
     held_out_px = error_px[:, torch.as_tensor(problem.held_out)].mean(1)
     expression = torch.zeros(len(motion), model.num_expression, dtype=torch.float64)
     expression[:, torch.as_tensor(problem.free)] = motion[:, columns.expression]

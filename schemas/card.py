@@ -311,13 +311,15 @@ are the subject's. `sha256sum -c MANIFEST.sha256` or `talkset verify` proves the
 def _limits(facts: Mapping[str, Any], summary: IndexSummary) -> str:
     counts = facts["counts"]
     lines = ["Fitted from one camera: absolute size and distance rest on the model's shape space and the focal length."]
-    errors = summary.numbers["nme_mean"]
-    if errors.count:
-        middle, high = (100 * float(value) for value in errors.quantiles((0.5, 0.95))[:, 0])
-        lines.append(
-            f"Landmark error of a clip (share of the outer eye corner distance): median {middle:.2f} %,"
-            f" 95 % of the clips below {high:.2f} %, worst {100 * float(errors.maximum[0]):.2f} %."
-        )
+    kinds = {"nme_mean": "Landmark error", "held_out_nme": "Error of landmarks held out of the fit"}
+    for column, landmarks in kinds.items():
+        errors = summary.numbers[column]
+        if errors.count:
+            middle, high = (100 * float(value) for value in errors.quantiles((0.5, 0.95))[:, 0])
+            lines.append(
+                f"{landmarks} of a clip (share of the outer eye corner distance): median {middle:.2f} %,"
+                f" 95 % of the clips below {high:.2f} %, worst {100 * float(errors.maximum[0]):.2f} %."
+            )
     unseen = counts["frames"] - counts["valid_frames"]
     if unseen:
         lines.append(

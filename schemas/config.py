@@ -115,21 +115,30 @@ class FitConfig:
     """A stage ends when an iteration lowers the objective by less than this fraction."""
     key_frames: int = 12
     """Frames, spread over the clip, on which shape and focal length are found."""
-    robust_scale: float = 0.03
+    robust_scale: float = 0.12
     """Geman-McClure scale of the landmark error, as a fraction of the interocular distance."""
-    landmark_correlation: float = 8.0
+    landmark_correlation: float = 12.0
     """How many landmarks err together: a detector's misplacements on a person are not independent of each other."""
+    gap_noise: float = 0.02
+    """Error of the distance of upper and lower lid in interocular distances: what both have wrong together drops out of
+    it, so it is weighed more than their places."""
     hold_out: int = 8
     """Every so many landmarks of the skin away from lids and lips are left out, to measure `held_out_nme`; 0: none."""
     damping: float = 1e-3
     """Levenberg-Marquardt damping of the first step, relative to the diagonal."""
     embedding_floor_m: float = 0.002
     """Landmarks err by spread^2 + floor^2 on a person, where spread is how firmly a landmark sits on the model."""
+    shape_from: str = "clip"
+    """Whose identity coefficients a clip has: `clip`, its own, or `speaker`, one set for all clips of a speaker
+    (without a name: of a source), found from all of them together."""
+    focal_from: str = "clip"
+    """Which clips have one focal length: `clip`, each its own, or `source`, those of a source (and speaker): right for
+    one camera that does not zoom, wrong for edited video, whose shots come from several."""
     focal_px: float | None = None
-    """Known focal length in pixels; estimated per clip when not given."""
+    """Known focal length in pixels; estimated when not given."""
     focal_weight: float = 0.2
     """Pull of the log focal length to that of an ordinary camera (40 degrees across the longer side)."""
-    shape_weight: float = 0.02
+    shape_weight: float = 0.008
     """Pull of identity coefficients (unit variance) to the mean head."""
     expression_weight: float = 0.6
     """Pull of expression coefficients and jaw to rest."""

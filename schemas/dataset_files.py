@@ -34,7 +34,7 @@ from schemas.files import (
 from schemas.sink import LinkedFile, ParquetSink
 from schemas.statistics import Statistics
 from schemas.summary import IndexSummary
-from schemas.tables import INDEX, LONG, PARAMS, SHARDED, Table
+from schemas.tables import INDEX, LANDMARK_AXIS, LONG, PARAMS, SHARDED, Column, Table
 from schemas.unique import UniqueIds
 
 ROWS_PER_GROUP: Final = 16_384
@@ -272,7 +272,8 @@ def measure(statistics: Statistics, table: Table, rows: pa.Table, params: pa.Tab
     """Add the float signals of a row group to the statistics of their head models, measured frames only.
 
     `params` are the same clips' params: they name the head model, and their mask says which frames were measured
-    where `table` has none of its own.
+    where `table` has none of its own. Where detectors differ in their landmarks, those of the first have the column's
+    name and others `face_xy[68]`.
     """
     source = rows if "valid" in rows.column_names else params
     frames = params["num_frames"].to_numpy()
@@ -285,15 +286,37 @@ def measure(statistics: Statistics, table: Table, rows: pa.Table, params: pa.Tab
             if not column.floating:
                 continue
             stored = rows[column.name]
-            present = chosen & ~stored.is_null().to_numpy()
-            count = int(present[owner].sum() if column.per_frame else present.sum())
-            if count == 0:
-                continue
-            batch = flat_values(stored.filter(pa.array(present))).reshape(count, -1)
-            batch = batch[mask[present[owner]]] if column.per_frame else batch
-            if table.name.startswith(COLUMNS_FOLDER):  # a user's own column may have holes
-                batch = batch[np.isfinite(batch).all(axis=1)]
-            statistics.add_signal(model, column.name, batch)
+            for present in _of_one_width(column, stored, chosen & ~stored.is_null().to_numpy(), frames):
+                count = int(present[owner].sum() if column.per_frame else present.sum())
+                if count == 0:
+                    continue
+                batch = flat_values(stored.filter(pa.array(present))).reshape(count, -1)
+                batch = batch[mask[present[owner]]] if column.per_frame else batch
+                if table.name.startswith(COLUMNS_FOLDER):  # a user's own column may have holes
+                    batch = batch[np.isfinite(batch).all(axis=1)]
+                statistics.add_signal(model, _signal_name(statistics, model, column, batch.shape[1]), batch)
+
+
+def _of_one_width(
+    column: Column, stored: pa.ChunkedArray, present: NDArray[np.bool_], frames: NDArray[np.int32]
+) -> list[NDArray[np.bool_]]:
+    """Masks of the present rows, one for each number of values a frame, the first row's first.
+
+    Landmarks are as many as the detector has.
+    """
+    if LANDMARK_AXIS not in (column.shape or ()):
+        return [present]
+    widths = pc.fill_null(pc.list_value_length(stored), 0).to_numpy() // np.maximum(frames, 1)
+    return [present & (widths == width) for width in dict.fromkeys(widths[present].tolist())]
+
+
+def _signal_name(statistics: Statistics, model: str, column: Column, width: int) -> str:
+    """The column's name; with the number of landmarks where another detector's have that name already."""
+    known = statistics.signals.get(model, {}).get(column.name)
+    if LANDMARK_AXIS not in (column.shape or ()) or known is None or known.sketch.width == width:
+        return column.name
+    fixed = [axis for axis in column.shape or () if isinstance(axis, int)]
+    return f"{column.name}[{width // int(np.prod(fixed, dtype=int))}]"
 
 
 def count_clips(statistics: Statistics, params: pa.Table) -> None:

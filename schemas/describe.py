@@ -27,7 +27,8 @@ def _row(column: Column) -> str:
     shape = "" if column.shape is None else " x ".join(str(axis) for axis in column.shape)
     space = ", ".join(part for part in (column.space, column.rotation) if part)
     limits = "" if column.low is None and column.high is None else f"{_bound(column.low)} .. {_bound(column.high)}"
-    meaning = column.meaning + ("" if column.since == FIRST_VERSION else f" (since {column.since})")
+    notes = ["optional"] * column.optional + [f"since {column.since}"] * (column.since != FIRST_VERSION)
+    meaning = column.meaning + (f" ({', '.join(notes)})" if notes else "")
     return f"| `{column.name}` | {column.type} | {shape} | {column.unit or ''} | {limits} | {space} | {meaning} |"
 
 
@@ -47,9 +48,10 @@ def page() -> str:
         "```",
         "",
         "Per-frame tensors are flat float32 lists, one column a signal; `num_frames` (T) is in the row. S is the",
-        "number of identity coefficients, E of expressions. Shape, unit, space and rotation kind are in each",
-        "column's Arrow field metadata. Pixels are continuous: (0, 0) is the outer corner of the first pixel. Frames",
-        "that are not valid are NaN. A range holds for every value that is there; of a rotation it bounds the angle.",
+        "number of identity coefficients, E of expressions, L of landmarks. Shape, unit, space and rotation kind are",
+        "in each column's Arrow field metadata. Pixels are continuous: (0, 0) is the outer corner of the first pixel.",
+        "Frames that are not valid are NaN. A range holds for every value that is there; of a rotation it bounds the",
+        "angle. An optional column is null in rows that do not have it.",
         "",
         "## Versions",
         "",

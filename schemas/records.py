@@ -56,6 +56,8 @@ def clip_rows(record: ClipRecord) -> ClipRows:
     index = _index_row(record.index)
     if record.head is not None:
         index["head_model"] = record.head.head_model
+    if record.landmarks is not None:
+        index["detector"] = record.landmarks.detector
     clip_id = index["clip_id"]
     accepted = index["status"] == "accepted"
     if accepted != (record.head is not None and record.landmarks is not None):
@@ -87,7 +89,7 @@ def clip_rows(record: ClipRecord) -> ClipRows:
 
 
 def to_arrow(table: Table, rows: Sequence[Row]) -> pa.Table:
-    """Rows as an Arrow table with the complete schema of `table`."""
+    """Rows as an Arrow table with the complete schema of `table`; a list that is None becomes null."""
     schema = table.schema
     arrays = []
     for column, kind in zip(table.columns, schema.types, strict=True):
@@ -95,12 +97,14 @@ def to_arrow(table: Table, rows: Sequence[Row]) -> pa.Table:
         if column.shape is None:
             arrays.append(pa.array(values, type=kind))
             continue
+        present = [value for value in values if value is not None]
         offsets = np.zeros(len(values) + 1, np.int64)
-        offsets[1:] = np.cumsum([value.size for value in values])
+        offsets[1:] = np.cumsum([0 if value is None else value.size for value in values])
         if offsets[-1] > np.iinfo(np.int32).max:
             raise ValueError(f"{table.name}.{column.name}: a row group of {offsets[-1]} values; use fewer clips in one")
-        flat = pa.array(np.concatenate(values) if values else [], type=kind.value_type)
-        arrays.append(pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), flat, type=kind))
+        flat = pa.array(np.concatenate(present) if present else [], type=kind.value_type)
+        mask = pa.array([value is None for value in values]) if len(present) < len(values) else None
+        arrays.append(pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), flat, type=kind, mask=mask))
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -128,12 +132,16 @@ def _track_row(table: Table, values: Mapping[str, Any]) -> Row:
     """Flat arrays and scalars of one clip, every shape checked."""
     clip_id, frames = values["clip_id"], values["num_frames"]
     row: Row = {}
+    sizes: dict[str | int, int] = {"T": frames}
     for column in sorted(table.columns, key=lambda column: column.name != "valid"):  # the mask first, others need it
         value, name = values[column.name], f"clip {clip_id}: {table.name}.{column.name}"
         if column.shape is None:
             row[column.name] = _scalar(column, value, name)
             continue
-        array = _check_shape(column, np.asarray(value), frames, name)
+        if value is None and column.optional:
+            row[column.name] = None
+            continue
+        array = _check_shape(column, np.asarray(value), sizes, name)
         measured = array[row["valid"]] if column.floating and column.per_frame else array
         if column.floating and not np.isfinite(measured).all():
             raise ValueError(f"{name} is not finite where it is valid")
@@ -158,15 +166,17 @@ def _scalar(column: Column, value: Any, name: str) -> Any:
     return scalar
 
 
-def _check_shape(column: Column, array: NDArray[Any], frames: int, name: str) -> NDArray[Any]:
+def _check_shape(column: Column, array: NDArray[Any], sizes: dict[str | int, int], name: str) -> NDArray[Any]:
+    """The array in the column's type; `sizes` are those of lettered axes so far, and its own are added."""
     kind = column.type.value_type.to_pandas_dtype()
     shape = column.shape or ()
-    expected = tuple(frames if axis == "T" else axis for axis in shape)
+    expected = tuple(sizes.get(axis, axis) for axis in shape)
     fits = array.ndim == len(shape) and all(
         isinstance(axis, str) or axis == size for axis, size in zip(expected, array.shape, strict=True)
     )
     if not fits or array.dtype.kind != np.dtype(kind).kind:
         raise ValueError(f"{name} has shape {array.shape} of {array.dtype}, expected {expected} of {np.dtype(kind)}")
+    sizes.update((axis, size) for axis, size in zip(shape, array.shape, strict=True) if isinstance(axis, str))
     return array.astype(kind, copy=False)
 
 

@@ -28,6 +28,7 @@ CARD_COLUMNS: Final = (
     "status",
     "reason",
     "nme_mean",
+    "held_out_nme",
     "valid_ratio",
     "speech_ratio",
     "sync_confidence",
@@ -41,7 +42,7 @@ CARD_COLUMNS: Final = (
 )
 """Columns of the index that `IndexSummary` reads; those that an older index lacks count as absent values."""
 
-NUMBERS: Final = ("duration_s", "nme_mean", "valid_ratio", "speech_ratio")
+NUMBERS: Final = ("duration_s", "nme_mean", "held_out_nme", "valid_ratio", "speech_ratio")
 """Numbers of a clip of which the distribution is kept."""
 
 _OPTIONAL: Final = ("speaker", "transcript", "sync_confidence", "speech_ratio")

@@ -22,13 +22,16 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = "1.1.0"
+SCHEMA_VERSION: Final = "1.2.0"
 """MAJOR: a column was renamed, removed or changed its meaning; MINOR: columns were added; PATCH: descriptions."""
 
 SCHEMA_HISTORY: Final = {
     "1.0.0": "first version",
     "1.1.0": "`index.head_model`; list elements are never null; ranges in the field metadata; quantiles in stats.json;"
     " users' columns in columns/",
+    "1.2.0": "`held_out_nme`, `uncertainty_mm` and `at_limit` in params; `confidence`, `blendshapes` and `detector` in"
+    " landmarks, and with it `face_xy` of any number of points (those of MediaPipe are 478 as before);"
+    " `held_out_nme`, `uncertainty_mm`, `jitter_px`, `detector_jitter_px`, `psnr_db` and `detector` in the index",
 }
 """What each version of the schema brought."""
 
@@ -49,6 +52,9 @@ FLOATS: Final = list_of(pa.float32())
 INTS: Final = list_of(pa.int64())
 BOOLS: Final = list_of(pa.bool_())
 
+LANDMARK_AXIS: Final = "L"
+"""The axis whose size is the detector's; that of S and E is the head model's."""
+
 SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
 """What a clip id or a shard name may be: a plain file name that can leave no folder."""
 
@@ -57,10 +63,12 @@ SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
 class Column:
     """One column: Arrow type, meaning, and for tensors the logical shape of the flat list.
 
-    `shape` names axes: "T" is `num_frames` of the row, other letters are the model's own sizes (S shape components,
-    E expression components), numbers are fixed. `label` marks id and label columns, which are dictionary encoded.
+    `shape` names axes: "T" is `num_frames` of the row, other letters are sizes of the model (S shape components, E
+    expression components) or of the detector (L landmarks), numbers are fixed. `label` marks id and label columns,
+    which are dictionary encoded.
     `low` and `high` bound every present, valid value, both included; of an axis-angle column they bound the angle.
-    `since` is the schema version that brought the column.
+    `since` is the schema version that brought the column. A column of a sharded table has a value in every row unless
+    it is `optional`: it came later, or not every clip has it.
     """
 
     name: str
@@ -75,6 +83,7 @@ class Column:
     low: float | None = None
     high: float | None = None
     since: str = "1.0.0"
+    optional: bool = False
 
     @property
     def per_frame(self) -> bool:
@@ -144,6 +153,11 @@ class Table:
                 else column
                 for column in known
             ]
+        if version_key(version) < version_key("1.2.0"):  # MediaPipe was the only detector
+            known = [
+                dataclasses.replace(column, shape=("T", 478, 2)) if column.name == "face_xy" else column
+                for column in known
+            ]
         return dataclasses.replace(self, columns=tuple(known), version=version)
 
     @property
@@ -170,8 +184,15 @@ def _label(name: str, meaning: str, nullable: bool = True, since: str = "1.0.0")
     return Column(name, STRING, meaning, nullable=nullable, label=True, since=since)
 
 
-def _score(name: str, meaning: str, unit: str = "1", low: float | None = None, high: float | None = None) -> Column:
-    return Column(name, pa.float64(), meaning, unit=unit, low=low, high=high)
+def _score(
+    name: str,
+    meaning: str,
+    unit: str = "1",
+    low: float | None = None,
+    high: float | None = None,
+    since: str = "1.0.0",
+) -> Column:
+    return Column(name, pa.float64(), meaning, unit=unit, low=low, high=high, since=since)
 
 
 def _number(name: str, meaning: str, unit: str, low: int = 1) -> Column:
@@ -184,6 +205,10 @@ def _axis_angle(name: str, meaning: str, space: str = "model", high: float = mat
 
 def _coefficients(name: str, meaning: str, shape: tuple[str | int, ...]) -> Column:
     return Column(name, FLOATS, meaning, shape, "1", "model", low=-MAX_COEFFICIENT, high=MAX_COEFFICIENT)
+
+
+def _diagnostic(name: str, meaning: str, unit: str, space: str | None = None) -> Column:
+    return Column(name, FLOATS, meaning, ("T",), unit, space, low=0, since="1.2.0", optional=True)
 
 
 _CLIP_ID = _label("clip_id", "the clip; also the stem of its media files", nullable=False)
@@ -230,6 +255,35 @@ INDEX: Final = Table(
         Column("warnings", STRING, "what a reader should know about this clip"),
         _label("model_sha256", "content hash of the head model"),
         _label("head_model", "name of the head model", since="1.1.0"),
+        _score(
+            "held_out_nme",
+            "mean over valid frames of the error of landmarks that the fit did not use / outer eye corner distance",
+            low=0,
+            since="1.2.0",
+        ),
+        _score(
+            "uncertainty_mm",
+            "mean over valid frames of the standard deviation of the face's points that landmarks and priors leave",
+            "mm",
+            low=0,
+            since="1.2.0",
+        ),
+        _score(
+            "jitter_px",
+            "RMS second difference over frames of the fit's landmarks in the picture, its real motion included",
+            "px",
+            low=0,
+            since="1.2.0",
+        ),
+        _score("detector_jitter_px", "the same of the detected landmarks", "px", low=0, since="1.2.0"),
+        _score(
+            "psnr_db",
+            "mean over valid frames of the agreement of the face's pixels with the clip's own texture; absent without"
+            " photometric refinement",
+            "dB",
+            since="1.2.0",
+        ),
+        _label("detector", "name of the landmark detector; absent in older rows: MediaPipe", since="1.2.0"),
     ),
 )
 
@@ -240,7 +294,11 @@ PARAMS: Final = Table(
         _NUM_FRAMES,
         _PTS,
         _label("head_model", "name of the head model; expression codes mean nothing without it"),
-        _coefficients("shape", "identity coefficients, one set for the clip", ("S",)),
+        _coefficients(
+            "shape",
+            "identity coefficients, one set for the clip or, where asked for, for all clips of a speaker",
+            ("S",),
+        ),
         _coefficients("expression", "expression coefficients", ("T", "E")),
         _axis_angle("global_pose", "head rotation, model space to camera space, unwrapped", "camera", 8 * math.pi),
         _axis_angle("neck_pose", "neck rotation against its parent"),
@@ -253,6 +311,9 @@ PARAMS: Final = Table(
         Column("valid", BOOLS, "false where nothing was seen and the values are not measured", ("T",)),
         Column("residual_px", FLOATS, "mean landmark reprojection error", ("T",), "px", "image", low=0),
         Column("nme", FLOATS, "residual / outer eye corner distance", ("T",), "1", "image", low=0),
+        _diagnostic("held_out_nme", "the same of landmarks that the fit did not use", "1", "image"),
+        _diagnostic("uncertainty_mm", "RMS standard deviation of the face's points in the rest pose", "mm", "model"),
+        _diagnostic("at_limit", "number of expressions, jaw and eye angles at a limit of the model", "1"),
     ),
 )
 
@@ -265,12 +326,41 @@ LANDMARKS: Final = Table(
         Column(
             "face_xy",
             FLOATS,
-            "MediaPipe face mesh with irises x, y; NaN where not valid",
-            ("T", 478, 2),
+            "landmarks x, y; NaN where not valid; the detector says what each is: MediaPipe's are its face mesh with"
+            " irises",
+            ("T", "L", 2),
             "px",
             "image",
         ),
         Column("valid", BOOLS, "false where no face was seen", ("T",)),
+        Column(
+            "confidence",
+            FLOATS,
+            "how far each landmark is to be trusted, all ones where it was not measured; NaN where not valid",
+            ("T", "L"),
+            "1",
+            "image",
+            low=0,
+            high=1,
+            since="1.2.0",
+            optional=True,
+        ),
+        Column(
+            "blendshapes",
+            FLOATS,
+            "ARKit weights in ARKit's order as the detector sees them; NaN where not valid",
+            ("T", 52),
+            "1",
+            "image",
+            low=0,
+            high=1,
+            since="1.2.0",
+            optional=True,
+        ),
+        dataclasses.replace(
+            _label("detector", "name and version of the detector; absent in older rows: MediaPipe", since="1.2.0"),
+            optional=True,
+        ),
     ),
 )
 

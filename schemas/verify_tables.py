@@ -47,6 +47,7 @@ class Context:
     """Listed files that are missing or have another hash: their content means nothing."""
     clips: Clips | None = None
     models: Codes = field(default_factory=Codes)
+    detectors: Codes = field(default_factory=Codes)
     widths: Widths = field(default_factory=Widths)
 
     def source(self, name: str, table: Table, tolerant: bool = True) -> Source:
@@ -141,7 +142,7 @@ def _check_clips(context: Context, rows: Rows, table: Table, positions: Int64 | 
     check_scalars(rows, table.columns)
     for column in table.columns:
         array = rows.values[column.name]
-        if column.shape is None and column.nullable and array.null_count:
+        if column.shape is None and column.nullable and not column.optional and array.null_count:
             absent = array.is_null().to_numpy(zero_copy_only=False)
             rows.report_rows(f"{column.name} is null", absent, f"{column.name} is null, a value is required")
     models = np.full(len(rows), -1, np.int32)
@@ -149,10 +150,12 @@ def _check_clips(context: Context, rows: Rows, table: Table, positions: Int64 | 
         models = context.models.encode(rows.values["head_model"])
         if clips is not None and positions is not None:
             _check_models(context, rows, clips, positions, models)
+    elif "detector" in rows.values:  # the number of landmarks is the detector's
+        models = context.detectors.encode(rows.values["detector"])
     lists: dict[str, Lists] = {}
     for column in table.columns:
         if column.shape is not None:
-            lists[column.name] = check_lengths(rows, column, frames, context.widths, models)
+            lists[column.name] = check_lengths(rows, column, frames, context.widths, models, column.optional)
     known = None
     if clips is not None and positions is not None and len(clips.ids):
         known = np.where(positions >= 0, clips.duration_us[positions], -1)

@@ -195,6 +195,16 @@ def check_list_values(
     keep = lists.fits if valid is None or not column.per_frame else lists.fits & valid.fits
     if not keep.any() or (column.per_frame and valid is None):
         return
+    # rows of another head model or detector may have another number of values
+    widths = integers(pc.list_value_length(lists.array)) // np.maximum(frames if column.per_frame else 1, 1)
+    for width in np.unique(widths[keep]):
+        _check_entries(rows, column, lists, frames, valid, empty_is_nan, keep & (widths == width))
+
+
+def _check_entries(
+    rows: Rows, column: Column, lists: Lists, frames: Int64, valid: Lists | None, empty_is_nan: bool, keep: Bool
+) -> None:
+    """The same for the rows `keep`, which all have the same number of values a frame."""
     chosen = np.flatnonzero(keep)
     ends = np.cumsum(frames[keep]) if column.per_frame else np.arange(1, len(chosen) + 1)
     flat = lists.flat(keep)

@@ -15,10 +15,10 @@ from reconstruct.fit import fit_clip
 from reconstruct.landmarks import make_detector
 from reconstruct.landmarks.topology import topology_of
 from reconstruct.models.head_model import HeadModel
+from reconstruct.reprojection import landmark_jitter, reprojected
 from schemas.config import FitConfig, LandmarkConfig, SegmentConfig
 from schemas.errors import TalksetError, UsageError
 from schemas.types import Bool, FaceTrack, HeadTrack, LandmarkTrack, Span
-from synthetic.evaluate import track_vertices
 
 Float64 = NDArray[np.float64]
 Picture = tuple[int, NDArray[np.uint8]]
@@ -70,17 +70,6 @@ def second_look(pictures: Sequence[Picture], face: FaceTrack, config: LandmarkCo
     return dataclasses.replace(seen, face_xy=points, confidence=seen.confidence[:, order], blendshapes=None)
 
 
-def reprojected(model: HeadModel, embedding: Embedding, head: HeadTrack) -> Float64:
-    """(T, L, 2) pixels of the landmarks of a fit, by the exact surface points; NaN in frames that are not valid."""
-    rows = np.flatnonzero(head.valid)
-    corners, local = np.unique(embedding.vertices, return_inverse=True)
-    vertices = track_vertices(model, head, rows, corners, True)
-    points = (embedding.barycentric[None, :, :, None] * vertices[:, local.reshape(-1, 3)]).sum(2)
-    pixels = np.full((len(head.valid), len(embedding.vertices), 2), np.nan)
-    pixels[rows] = head.focal_px * points[..., :2] / points[..., 2:] + head.principal_point
-    return pixels
-
-
 def scale_px(track: LandmarkTrack) -> Float64:
     """(T,) distance of the outer eye corners in pixels, as NME has it."""
     points = topology_of(track.detector)
@@ -125,16 +114,6 @@ def held_out(
         errors = normalised_errors(model, embedding, head, track)[np.flatnonzero(head.valid)][:, left_out & face]
         total, count = total + float(errors.sum()), count + errors.size
     return total / max(count, 1)
-
-
-def landmark_jitter(points: Float64, scale: Float64, valid: Bool) -> float:
-    """RMS second difference over time of points (T, L, 2) over `scale` (T,), a fraction per frame^2.
-
-    Taken over triples of consecutive valid frames; NaN without one.
-    """
-    whole = valid[2:] & valid[1:-1] & valid[:-2]
-    bend = (points[2:] - 2 * points[1:-1] + points[:-2])[whole] / scale[1:-1][whole][:, None, None]
-    return float(np.sqrt((bend**2).sum(2).mean())) if len(bend) else float("nan")
 
 
 def fitted_and_detected_jitter(

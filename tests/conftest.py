@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from landmark_clips import dotted, faces
 
 from reconstruct.embedding import Embedding
 from reconstruct.landmarks.embed import embedding_for
@@ -13,6 +14,8 @@ from reconstruct.landmarks.mediapipe import MediapipeDetector
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.registry import load_model
 from schemas.config import LandmarkConfig
+
+__all__ = ["dotted", "faces"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ MODEL_HASH = "ab" * 32
 
 
 def random_clip(number: int, frames: int | None = None, fps: int = 25, speaker: str | None = None) -> ClipRecord:
-    """An accepted clip; every third frame of odd clips is not valid."""
+    """An accepted clip; every third frame of odd clips is not valid, every fourth clip was not fitted."""
     rng = np.random.default_rng(number)
     frames = frames if frames is not None else 20 + 5 * (number % 4)
     pts = np.round(np.arange(frames) * 1e6 / fps).astype(np.int64)
@@ -44,9 +45,15 @@ def random_clip(number: int, frames: int | None = None, fps: int = 25, speaker: 
         residual_px=np.where(valid, np.abs(track(frames)), np.nan).astype(np.float32),
         nme=np.where(valid, np.abs(track(frames)), np.nan).astype(np.float32),
     )
+    late = np.random.default_rng([number, 1])  # what came later leaves the other values as they were
+    if number % 4 != 3:
+        wobble = [np.where(valid, late.uniform(0, 3, frames), np.nan).astype(np.float32) for _ in range(3)]
+        head = dataclasses.replace(head, held_out_nme=wobble[0], uncertainty_mm=wobble[1], at_limit=wobble[2].round())
+    scores = np.where(valid[:, None], late.uniform(0, 1, (frames, 52)), np.nan).astype(np.float32)
     xy = np.where(valid[:, None, None], track(frames, 478, 2), np.nan).astype(np.float32)
     trust = np.where(valid[:, None], np.linspace(0, 1, 478), np.nan).astype(np.float32)
-    landmarks = LandmarkTrack(pts, xy, trust, valid, 360, 288, "mediapipe 0.10.21")
+    blendshapes = scores if number % 2 else None
+    landmarks = LandmarkTrack(pts, xy, trust, valid, 360, 288, "mediapipe 0.10.21", blendshapes)
     words = tuple(
         Interval(start, start + 80_000, label, 0.5 + 0.1 * place, False, "truth")
         for place, (start, label) in enumerate(((0, "bin"), (100_000, "blue"), (200_000, "größe")))

@@ -137,10 +137,10 @@ class Problem:
     """(G, 2) landmarks that face each other across the slit between the lids."""
     gap_lasting: float
     """Variance of what is wrong about their distance through the whole clip, interocular distances squared."""
-    fitted: NDArray[np.int64]
-    """Landmarks of the skin that the fit uses: what residual and NME are taken over."""
+    face: NDArray[np.int64]
+    """Landmarks of the skin: what residual and NME are taken over."""
     held_out: NDArray[np.int64]
-    """Landmarks of the skin that it does not use."""
+    """Those of them that the fit does not use."""
 
     @property
     def precision(self) -> Tensor:
@@ -303,7 +303,7 @@ def make_problem(
         focal_guess=focal_px or default_focal(track.width, track.height),
         known_shape=known.shape is not None,
         known_focal=focal_px is not None,
-        fitted=np.setdiff1d(topology.face[embedding.embedded[topology.face]], held_out),
+        face=topology.face[embedding.embedded[topology.face]],
         held_out=held_out[embedding.embedded[held_out]],
     )
 

@@ -18,7 +18,8 @@ def uncertainty_mm(problem: Problem, geometry: Geometry, state: State, equations
     those of the motion at the state, with priors.
     """
     moving = geometry.expressions.shape[2]
-    of_motion = torch.linalg.inv(equations.hessian)[:, :moving, :moving]
+    hessian = equations.hessian + 1e-9 * torch.eye(equations.hessian.shape[1], dtype=torch.float64)  # as a step has it
+    of_motion = torch.linalg.inv(hessian)[:, :moving, :moving]
     directions = _without_similarity(geometry.rest, geometry.expressions)
     variance = (of_motion * (directions.T @ directions)).sum((1, 2))
     identity = _without_similarity(geometry.rest, geometry.identity)

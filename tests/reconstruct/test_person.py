@@ -168,6 +168,17 @@ def test_a_clip_is_fitted_with_the_person_it_is_given(
         assert head.nme[head.valid].mean() < 0.02
 
 
+def test_a_frame_of_wrong_landmarks_alone_is_survived(
+    person: Person, open_head: HeadModel, embedding: Embedding
+) -> None:
+    track = person.clips[0].landmarks
+    points = track.face_xy.copy()
+    points[0] = np.random.default_rng(1).uniform(0, 400, points[0].shape)  # the first frame is a key frame
+    found = clip_evidence(open_head, embedding, dataclasses.replace(track, face_xy=points), CONFIG)
+    assert np.isfinite(found.information).all()
+    assert error_mm(open_head, found.shape, person.clips[0].truth) < 3
+
+
 def test_what_cannot_be(person: Person, open_head: HeadModel, embedding: Embedding) -> None:
     with pytest.raises(UsageError, match="no clip"):
         fuse([], {}, CONFIG)

@@ -49,7 +49,8 @@ def measured(number: int) -> ClipRecord:
     head = dataclasses.replace(record.head, **{**arrays, "valid": valid, "residual_px": residual})
     assert record.landmarks is not None
     xy = np.where(valid[:, None, None], 1.0, np.nan) * np.ones((1, 478, 2))
-    landmarks = dataclasses.replace(record.landmarks, valid=valid, face_xy=xy.astype(np.float32))
+    xy = xy.astype(np.float32)
+    landmarks = dataclasses.replace(record.landmarks, valid=valid, face_xy=xy, confidence=xy[..., 0], blendshapes=None)
     index = {**record.index, "nme_p95": NME_P95[number]}
     return dataclasses.replace(record, index=index, head=head, landmarks=landmarks)
 

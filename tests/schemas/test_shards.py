@@ -61,6 +61,34 @@ def test_values_come_back(tmp_path: Path) -> None:
     assert {event["kind"] for event in events} == {"blink"}
 
 
+def test_detectors_with_other_numbers_of_points_share_a_data_set(tmp_path: Path) -> None:
+    with writer(tmp_path) as target:
+        for number in range(3):
+            record = random_clip(number)
+            assert record.landmarks is not None
+            if number == 1:
+                fewer = dataclasses.replace(
+                    record.landmarks,
+                    face_xy=record.landmarks.face_xy[:, :68],
+                    confidence=record.landmarks.confidence[:, :68],
+                    detector="face-alignment-2dfan",
+                )
+                record = dataclasses.replace(record, landmarks=fewer)
+            target.add(record)
+        target.finish()
+    assert verify_dataset(tmp_path) == []
+    index = pq.read_table(tmp_path / "index.parquet")
+    assert index["detector"].to_pylist() == ["mediapipe 0.10.21", "face-alignment-2dfan", "mediapipe 0.10.21"]
+    stored = pq.read_table(tmp_path / "landmarks")
+    frames = stored["num_frames"].to_pylist()
+    sizes = [len(cell) / (2 * count) for cell, count in zip(stored["face_xy"], frames, strict=True)]
+    assert sizes == [478, 68, 478]
+    signals = json.loads((tmp_path / "stats.json").read_text())["signals"]["open-head"]
+    for name, count, width in (("face_xy", 50, 956), ("face_xy[68]", 17, 136), ("confidence[68]", 17, 68)):
+        assert signals[name]["count"] == count
+        assert len(signals[name]["mean"]) == width
+
+
 def test_layout_of_the_files(tmp_path: Path) -> None:
     build(tmp_path, clips=10, shards=ShardConfig(clips_per_row_group=3))
     for table in SHARDED:
@@ -188,6 +216,13 @@ def _bad_records() -> Iterator[tuple[str, ClipRecord]]:
     still = np.zeros_like(good.landmarks.pts_us)
     track = dataclasses.replace(good.landmarks, pts_us=still)
     yield "pts_us must rise", dataclasses.replace(good, landmarks=track)
+    fewer = dataclasses.replace(good.landmarks, confidence=good.landmarks.confidence[:, :68])
+    yield (
+        "landmarks.confidence has shape .25, 68. of float32, expected .25, 478.",
+        dataclasses.replace(good, landmarks=fewer),
+    )
+    unsure = dataclasses.replace(good.landmarks, confidence=good.landmarks.confidence + np.float32(1))
+    yield "confidence holds", dataclasses.replace(good, landmarks=unsure)
     word = Interval(0, 10**9, "late", 1.0, False, "truth")
     yield "'late' at 0..1000000000", dataclasses.replace(good, transcription=Transcription((word,), ()))
 

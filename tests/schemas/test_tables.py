@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pyarrow as pa
 import pytest
 
-from schemas.tables import INDEX, LANDMARKS, PARAMS, SCHEMA_VERSION, TABLES, Table
+from schemas.tables import INDEX, LANDMARKS, PARAMS, SCHEMA_HISTORY, SCHEMA_VERSION, TABLES, Table
 
 DESIGNED = {
     "index": "clip_id source_id source_uri source_sha256 speaker split start_us end_us num_frames fps_num fps_den width"
     " height shard row status reason nme_mean nme_p95 valid_ratio speech_ratio sync_offset_ms sync_confidence language"
     " transcript emotion emotion_confidence valence arousal review track has_audio licence labels warnings"
-    " model_sha256 head_model",
+    " model_sha256 head_model held_out_nme uncertainty_mm jitter_px detector_jitter_px psnr_db detector",
     "params": "clip_id num_frames pts_us head_model shape expression global_pose neck_pose jaw_pose left_eye_pose"
-    " right_eye_pose translation focal_px principal_point valid residual_px nme",
-    "landmarks": "clip_id num_frames pts_us face_xy valid",
+    " right_eye_pose translation focal_px principal_point valid residual_px nme held_out_nme uncertainty_mm at_limit",
+    "landmarks": "clip_id num_frames pts_us face_xy valid confidence blendshapes detector",
     "words": "clip_id start_us end_us label score interpolated source",
     "phones": "clip_id start_us end_us label score interpolated source",
     "events": "clip_id kind start_us end_us label score interpolated source",
@@ -38,17 +39,32 @@ def test_lists_are_described_and_flat(table: Table) -> None:
         if pa.types.is_list(field.type):
             assert field.type.value_type in (pa.float32(), pa.int64(), pa.bool_())
             assert b"unit" in field.metadata or field.type.value_type == pa.bool_()
-            assert len([axis for axis in json.loads(field.metadata[b"shape"]) if axis in ("S", "E")]) <= 1
+            assert len([axis for axis in json.loads(field.metadata[b"shape"]) if axis in ("S", "E", "L")]) <= 1
         assert not (column.floating and column.label)
 
 
 def test_rotation_and_space_are_named() -> None:
     pose = PARAMS.schema.field("global_pose").metadata
     assert (pose[b"rotation"], pose[b"space"], pose[b"unit"]) == (b"axis_angle", b"camera", b"rad")
-    assert json.loads(LANDMARKS.schema.field("face_xy").metadata[b"shape"]) == ["T", 478, 2]
+    assert json.loads(LANDMARKS.schema.field("face_xy").metadata[b"shape"]) == ["T", "L", 2]
 
 
 def test_split_columns_are_leaf_paths() -> None:
-    assert LANDMARKS.split_columns == ["face_xy.list.element"]
+    assert LANDMARKS.split_columns == [f"{name}.list.element" for name in ("face_xy", "confidence", "blendshapes")]
     assert "focal_px" in PARAMS.split_columns
     assert "nme_mean" in INDEX.split_columns
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+def test_an_older_version_has_what_it_had(table: Table) -> None:
+    versions = [table.at(version) for version in SCHEMA_HISTORY]
+    assert versions[-1].schema.equals(table.schema, check_metadata=True)
+    for older, newer in itertools.pairwise(versions):
+        kept = [name for name in newer.schema.names if name in older.schema.names]
+        assert kept == older.schema.names
+        assert newer.schema.names[: len(kept)] == kept  # new columns come last
+    assert all(column.nullable for column in table.columns if column.since != next(iter(SCHEMA_HISTORY)))
+
+
+def test_mediapipe_was_the_only_detector() -> None:
+    assert json.loads(LANDMARKS.at("1.1.0").schema.field("face_xy").metadata[b"shape"]) == ["T", 478, 2]

@@ -18,7 +18,7 @@ from verify_edits import as_version, copy, edit, expect, flip
 
 import schemas.verify_parquet as module
 from schemas.files import refresh_manifest
-from schemas.tables import INDEX, PARAMS, WORDS
+from schemas.tables import INDEX, PARAMS, SCHEMA_VERSION, WORDS
 from schemas.verify import verify_dataset
 from schemas.verify_parquet import Source, read_batches, stored_version
 from schemas.verify_report import Report
@@ -104,7 +104,7 @@ def _words(**changes: object) -> Callable[[pa.Schema], pa.Schema]:
         ),
         (
             lambda schema: schema.with_metadata({**schema.metadata, b"talkset.schema_version": b"1.0.0"}),
-            "mixed schema versions: dataset.json says 1.1.0, this file 1.0.0; run `talkset upgrade`",
+            f"mixed schema versions: dataset.json says {SCHEMA_VERSION}, this file 1.0.0; run `talkset upgrade`",
         ),
         (lambda schema: pa.schema(list(schema)[::-1], schema.metadata), "or another order"),
         (
@@ -254,10 +254,10 @@ def test_a_text_bomb_is_not_decoded(root: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_large_plain_row_group_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ROW_GROUP_BYTES", 1 << 20)
     problems = verify_dataset(root)
-    # four clips of 956 floats a frame: 20 + 25 + 30 + 35 frames
+    # four clips of 478 points and their confidence in every frame: 20 + 25 + 30 + 35 frames; two with blend shapes
     assert [problem.file for problem in problems] == []
-    monkeypatch.setattr(module, "MAX_ROW_GROUP_BYTES", 110 * 956 * 4)
-    expect(verify_dataset(root), "landmarks/part-00000.parquet", "row group 0 would take 42", "it was not read")
+    monkeypatch.setattr(module, "MAX_ROW_GROUP_BYTES", 110 * 3 * 478 * 4)
+    expect(verify_dataset(root), "landmarks/part-00000.parquet", "row group 0 would take 64", "it was not read")
 
 
 def test_text_that_is_not_utf8(root: Path) -> None:

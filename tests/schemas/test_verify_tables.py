@@ -66,7 +66,13 @@ ONE = [
     (PARAMS, _set(2, translation=None), "row 2 (clip clip_0002): translation is null, a value is required"),
     (PARAMS, _set(2, head_model="flame"), "head_model is flame, the index says open-head"),
     (PARAMS, _set(2, clip_id="clip_0007"), "row 2 (clip clip_0007): this is another clip, the index says clip_0002"),
-    (LANDMARKS, lambda rows: rows[0]["face_xy"].pop(), "face_xy has 19119 values, expected T x 478 x 2 = 19120"),
+    (LANDMARKS, lambda rows: rows[0]["face_xy"].pop(), "face_xy has 19119 values, expected T x L x 2 = 19120"),
+    (LANDMARKS, lambda rows: rows[2]["confidence"].pop(), "confidence has 14339 values, expected T x L = 14340"),
+    (LANDMARKS, _put(2, "confidence", 3, 1.5), "row 2 (clip clip_0002): confidence holds 1.5, expected 0..1"),
+    (LANDMARKS, _put(1, "blendshapes", 3, NAN), "row 1 (clip clip_0001): blendshapes is not finite where it is valid"),
+    (PARAMS, _put(1, "held_out_nme", 1, 0.5), "held_out_nme holds numbers where it is not valid, expected NaN"),
+    (PARAMS, _put(2, "uncertainty_mm", 1, -1.0), "uncertainty_mm holds -1, expected 0.. mm"),
+    (PARAMS, lambda rows: rows[2]["at_limit"].pop(), "at_limit has 29 values, expected T = 30"),
     (INDEX, _set(0, status="fine"), "status 'fine' is none of accepted, rejected, failed"),
     (INDEX, _set(3, reason="dunno"), "status rejected with the unknown reason 'dunno'"),
     (INDEX, _set(3, reason=None), "status rejected with the unknown reason null"),
@@ -179,6 +185,27 @@ def test_each_model_has_its_own_sizes(root: Path) -> None:
     assert verify_dataset(root) == []
     edit(root, PARAMS, lambda rows: rows[1]["shape"].append(0.0))
     assert any("expected S = 3" in problem.message for problem in verify_dataset(root))
+
+
+def test_each_detector_has_its_own_points(root: Path) -> None:
+    def other_detector(rows: Rows) -> None:
+        for row in rows[:2]:
+            row["detector"] = "face-alignment"
+            row["face_xy"] = row["face_xy"][: row["num_frames"] * 68 * 2]
+            row["confidence"] = row["confidence"][: row["num_frames"] * 68]
+
+    edit(root, LANDMARKS, other_detector)
+    assert [problem for problem in verify_dataset(root) if "values, expected" in problem.message] == []
+    edit(root, LANDMARKS, lambda rows: rows[1].update(detector="mediapipe 0.10.21"))
+    expected = [f"{name} has {25 * size} values" for name, size in (("face_xy", 136), ("confidence", 68))]
+    messages = [problem.message for problem in verify_dataset(root)]
+    assert all(any(text in message for message in messages) for text in expected), messages
+
+
+def test_what_came_later_may_be_missing(root: Path) -> None:
+    edit(root, PARAMS, lambda rows: [row.update(held_out_nme=None, at_limit=None) for row in rows[:2]])
+    edit(root, LANDMARKS, lambda rows: [row.update(confidence=None, detector=None) for row in rows[:2]])
+    assert verify_dataset(root) == []
 
 
 def test_speakers_are_apart_only_where_promised(root: Path) -> None:

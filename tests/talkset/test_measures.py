@@ -10,6 +10,7 @@ import pytest
 from reconstruct.embedding import LOOKS, Embedding, View, render_view
 from reconstruct.landmarks.topology import interocular
 from reconstruct.models.head_model import HeadModel
+from reconstruct.reprojection import landmark_jitter, reprojected
 from schemas.config import FitConfig, LandmarkConfig
 from schemas.errors import TalksetError, UsageError
 from schemas.types import LandmarkTrack
@@ -18,11 +19,9 @@ from talkset.measures import (
     every_nth,
     follow,
     held_out,
-    landmark_jitter,
     look,
     normalised_errors,
     random_halves,
-    reprojected,
     scale_px,
     second_look,
 )

@@ -55,7 +55,7 @@ def newer(built: Path, tmp_path: Path) -> Path:
     root = Path(shutil.copytree(built, tmp_path / "newer"))
     shutil.rmtree(root / "media")
     (root / "notes.txt").unlink()
-    facts = (root / "dataset.json").read_text().replace('"1.2.0"', '"1.2.1"')
+    facts = (root / "dataset.json").read_text().replace('"version": "1.2.0"', '"version": "1.2.1"')
     (root / "dataset.json").write_text(facts)
     card = (root / "README.md").read_bytes()
     (root / "README.md").write_bytes(card.replace(b"\n", b" ", 1))

@@ -1,6 +1,7 @@
 """A data set that an earlier release wrote opens as it is, verifies, and can be brought up to date without loss.
 
-tests/data/schema-1.0.0 was written by the code of schema version 1.0.0 from three of dataset_builder's clips.
+tests/data/schema-1.0.0 and schema-1.1.0 were written by the code of those schema versions from three of
+dataset_builder's clips.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_builder import random_clip, writer
 
 from schemas.errors import UsageError
 from schemas.tables import SCHEMA_VERSION
 from schemas.verify import verify_dataset
-from talkset.dataset import open_dataset
+from talkset.dataset import DatasetError, open_dataset
+from talkset.versions.merge import merge_datasets
 from talkset.versions.rewrite import upgrade_dataset
 
-OLD = Path(__file__).resolve().parents[2] / "data" / "schema-1.0.0"
+DATA = Path(__file__).resolve().parents[2] / "data"
+OLD = DATA / "schema-1.0.0"
+NEXT = DATA / "schema-1.1.0"
 
 
 def test_the_old_one_opens_and_verifies() -> None:
@@ -67,3 +72,32 @@ def test_what_cannot_be_upgraded(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=message):
             upgrade_dataset(copy, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_one_before_the_diagnostics_opens_upgrades_and_merges_with_a_new_one(tmp_path: Path) -> None:
+    assert verify_dataset(NEXT) == []
+    old, new = open_dataset(NEXT), open_dataset(upgrade_dataset(NEXT, tmp_path / "new"))
+    assert verify_dataset(tmp_path / "new") == []
+    for before, after in zip(old, new, strict=True):
+        for name in (*old.columns, "face_xy"):
+            np.testing.assert_array_equal(before[name], after[name])
+        assert [after[name] for name in ("held_out_nme", "uncertainty_mm", "confidence", "detector")] == [None] * 4
+        assert after.index["detector"] is None
+    with writer(tmp_path / "other") as target:
+        target.add(random_clip(14))
+        target.finish()
+    both = open_dataset(merge_datasets([tmp_path / "new", tmp_path / "other"], tmp_path / "both"))
+    assert verify_dataset(tmp_path / "both") == []
+    assert both["clip_0001"]["held_out_nme"] is None
+    assert both["clip_0014"]["held_out_nme"].shape == (both["clip_0014"].num_frames,)
+    assert both["clip_0014"]["confidence"].shape == (both["clip_0014"].num_frames, 478)
+    signals = both.stats["signals"]["open-head"]
+    assert signals["held_out_nme"]["count"] == both["clip_0014"]["valid"].sum() < signals["nme"]["count"]
+    columns = ["jaw_pose", "uncertainty_mm"]
+    with pytest.raises(
+        DatasetError, match="clip clip_0000 has no uncertainty_mm; leave uncertainty_mm or this clip out"
+    ):
+        list(both.loader(columns, batch_size=4, shuffle=False))
+    fitted = open_dataset(tmp_path / "both", where="detector == 'mediapipe 0.10.21'")
+    [batch] = fitted.loader(columns, batch_size=4, shuffle=False)
+    assert batch["uncertainty_mm"].shape == batch["jaw_pose"].shape[:2]

@@ -17,7 +17,7 @@ from schemas.config import LandmarkConfig
 from schemas.types import FaceTrack, LandmarkTrack
 
 Pictures = list[NDArray[np.uint8]]
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[1]
 TASK = "face_landmarker_v2_with_blendshapes.task"
 STEP = 40_000
 START = 7_000_000
