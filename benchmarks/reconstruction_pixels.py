@@ -15,6 +15,7 @@ from reconstruct.landmarks.embed import embedding_for
 from reconstruct.models import open_head
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.registry import load_model
+from reconstruct.photometric.refine import refine_clip
 from schemas.config import FitConfig, LandmarkConfig
 from schemas.errors import TalksetError
 from schemas.types import HeadTrack, LandmarkTrack
@@ -25,6 +26,7 @@ from talkset.measures import follow, look
 
 LANDMARKS_MM = 2.5
 EVENT_F1 = 0.9
+PHOTOMETRIC_SHARE = 0.75
 HEADS = (
     "mean mm", "p95 mm", "jaw deg", "gaze deg", "head deg", "lips mm", "lids mm", "jitter/own", "valid %", "NME %",
     "blinks", "closures",
@@ -44,7 +46,16 @@ class Recording:
 
 def reconstructions() -> dict[str, Callable[[Recording], HeadTrack]]:
     """Name -> how a recording becomes a head track; every one gets a table and the limits of its own."""
-    return {"landmarks": lambda it: fit_clip(it.model, it.embedding, it.landmarks, FitConfig())}
+
+    def plain(it: Recording) -> HeadTrack:
+        return fit_clip(it.model, it.embedding, it.landmarks, FitConfig())
+
+    def refined(it: Recording) -> HeadTrack:
+        fit = plain(it)
+        pictures = (picture for _, picture in it.pictures)
+        return refine_clip(it.model, it.embedding, it.landmarks, fit, pictures, FitConfig())[0]
+
+    return {"landmarks": plain, "photometric": refined}
 
 
 def line(errors: Errors, fit: HeadTrack, blinks: Matches, closures: Matches) -> list[float | str]:
@@ -93,6 +104,7 @@ def pixels(limits: Limits) -> None:
             events[name] = [events[name][0] + blinks, events[name][1] + closures]
             cells = line(compare(truth, fit, model), fit, blinks, closures)
             rows[name].append((f"{scene.name}: {scene.what}", cells))
+    means: dict[str, float] = {}
     for name, lines in rows.items():
         mean = np.mean([[cell for cell in cells if not isinstance(cell, str)] for _, cells in lines], axis=0)
         found = [f"F1 {one.f1:.2f}" for one in events[name]]
@@ -101,6 +113,9 @@ def pixels(limits: Limits) -> None:
         limits.check(f"pixels, {name}: face region, mean of the scenes", float(mean[0]), LANDMARKS_MM, "mm")
         limits.check(f"pixels, {name}: blinks", events[name][0].f1, EVENT_F1, "F1", at_least=True)
         limits.check(f"pixels, {name}: lip closures", events[name][1].f1, EVENT_F1, "F1", at_least=True)
+        means[name] = float(mean[0])
+    share = means["photometric"] / means["landmarks"]
+    limits.check("pixels: photometric against landmarks, face region", share, PHOTOMETRIC_SHARE, "x")
     for message in lost:
         print(f"  {message}")
     limits.check("pixels: scenes without a face", len(lost), 0, "scenes")

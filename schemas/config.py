@@ -144,8 +144,9 @@ class FitConfig:
     """Pull of expression coefficients and jaw to rest."""
     temporal_weight: float = 150.0
     """Second differences over time of expressions, against landmark errors that are new in every frame."""
-    neck_after_s: float = 1.0
-    """Head rotations that last about this long are the body's, shorter ones the neck's; 0 leaves the neck at rest."""
+    neck_after_s: float = 0.0
+    """Head rotations that last about this long (1 is a good value) are the body's, shorter ones the neck's; 0 leaves
+    the neck at rest and the whole rotation in `global_pose`, as most data sets of talking heads have it."""
     vergence_weight: float = 5.0
     """Pull of both eyes to one direction."""
     max_nme: float = 0.05
