@@ -27,8 +27,6 @@ Picture = tuple[int, NDArray[np.uint8]]
 FOLDS: Final = 4
 OTHER_CROP: Final = 1.2
 """Factor on the detector's crop for the second look of the noise floor."""
-LEFT_OUT_M: Final = 1e3
-"""Spread given to a point that is left out: its weight falls by ten orders of magnitude."""
 
 
 def follow(pictures: Sequence[Picture]) -> FaceTrack:
@@ -99,8 +97,8 @@ def held_out(
 ) -> float:
     """Mean normalised error over face points, each taken from the fit that did not use it.
 
-    Left-out points have next to no weight; only where the head is first placed, and as the scale, do they still count.
-    Points in no fold are not measured. Raises UsageError without folds, and as `fit_clip` does.
+    Left-out points are as if they were not embedded; only the eye corners still give the scale. Points in no fold are
+    not measured. Raises UsageError without folds, and as `fit_clip` does.
     """
     if not folds:
         raise UsageError("no points are left out", "Give at least one fold")
@@ -108,8 +106,7 @@ def held_out(
     face[topology_of(track.detector).face] = True
     total, count = 0.0, 0
     for left_out in folds:
-        spread = np.where(left_out, np.float32(LEFT_OUT_M), embedding.spread_m)
-        partial = dataclasses.replace(embedding, spread_m=spread.astype(np.float32))
+        partial = dataclasses.replace(embedding, samples=np.where(left_out, 0, embedding.samples).astype(np.int32))
         head = fit_clip(model, partial, track, config)
         errors = normalised_errors(model, embedding, head, track)[np.flatnonzero(head.valid)][:, left_out & face]
         total, count = total + float(errors.sum()), count + errors.size

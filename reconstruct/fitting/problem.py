@@ -408,13 +408,12 @@ def landmark_points(model: HeadModel, embedding: Embedding, dtype: torch.dtype =
     unique, index = np.unique(embedding.vertices, return_inverse=True)
     corners = prepare(model, unique, dtype=dtype)
     corner = torch.as_tensor(index.reshape(embedding.vertices.shape))
-    weights = torch.as_tensor(embedding.barycentric, dtype=dtype)
+    weights = torch.as_tensor(np.nan_to_num(embedding.barycentric), dtype=dtype)  # NaN where not embedded
 
     def carry(values: Tensor) -> Tensor:
         return torch.as_tensor((weights.reshape(*weights.shape, *[1] * (values.dim() - 1)) * values[corner]).sum(1))
 
     count = len(embedding.vertices)
-    weights[~torch.as_tensor(embedding.embedded)] = 0.0  # what they have means nothing
     return SkinningModel(
         template=carry(corners.template),
         shapedirs=carry(corners.shapedirs.reshape(len(unique), 3, -1)).reshape(3 * count, -1),

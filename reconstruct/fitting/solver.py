@@ -299,7 +299,11 @@ def _descend(problem: Problem, state: State, known: MotionEquations | None, tole
     for _ in range(config.iterations):
         equations = known.with_priors(state) if known else person_equations(problem, geometry, state)
         for _ in range(MAX_TRIES):
-            trial = _step(problem, state, equations, damping, in_time)
+            try:
+                trial = _step(problem, state, equations, damping, in_time)
+            except (torch.linalg.LinAlgError, np.linalg.LinAlgError):  # too little tells some unknowns: damp more
+                damping *= 1000
+                continue
             trial_geometry = geometry if known is not None else Geometry(problem, trial.shape)
             trial_value = cost(problem, trial_geometry, trial, in_time)
             if trial_value <= value:

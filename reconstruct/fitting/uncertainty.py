@@ -18,14 +18,18 @@ def uncertainty_mm(problem: Problem, geometry: Geometry, state: State, equations
     those of the motion at the state, with priors.
     """
     moving = geometry.expressions.shape[2]
-    hessian = equations.hessian + 1e-9 * torch.eye(equations.hessian.shape[1], dtype=torch.float64)  # as a step has it
-    of_motion = torch.linalg.inv(hessian)[:, :moving, :moving]
+    of_motion = torch.linalg.inv(_firm(equations.hessian))[:, :moving, :moving]
     directions = _without_similarity(geometry.rest, geometry.expressions)
     variance = (of_motion * (directions.T @ directions)).sum((1, 2))
     identity = _without_similarity(geometry.rest, geometry.identity)
     of_shape = torch.linalg.inv(shape_information(problem, state))
     variance = variance + (of_shape * (identity.T @ identity)).sum()
     return torch.as_tensor(1000 * (variance / len(geometry.rest)).sqrt())
+
+
+def _firm(hessian: Tensor) -> Tensor:
+    """The blocks (T, P, P) with what a step adds: nothing tells where a head is whose landmarks are all wrong."""
+    return hessian + 1e-9 * torch.eye(hessian.shape[1], dtype=torch.float64)
 
 
 def _without_similarity(rest: Tensor, directions: Tensor) -> Tensor:
@@ -48,7 +52,7 @@ def shape_information(problem: Problem, state: State) -> Tensor:
     equations = person_equations(part, Geometry(part, state.shape), chosen)
     assert equations.border is not None
     assert equations.corner is not None
-    solved = torch.linalg.solve(equations.hessian, equations.border)
+    solved = torch.linalg.solve(_firm(equations.hessian), equations.border)
     both = equations.corner - torch.einsum("tpq,tpr->qr", equations.border, solved)
     focal = both[:-1, -1:]
     return both[:-1, :-1] - focal @ focal.T / both[-1, -1]
