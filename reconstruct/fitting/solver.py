@@ -58,8 +58,8 @@ def solve_person(problem: Problem, state: State, known: Known | None = None) -> 
     """
     keys = problem.key_frames()
     few = np.arange(0, len(keys), 2)
-    every = np.arange(len(problem.points.template))
-    landmarks = every[::COARSE] if len(every) > FEW_LANDMARKS else every
+    used = np.flatnonzero((problem.trust > 0).any(0).numpy())
+    landmarks = used[::COARSE] if len(used) > FEW_LANDMARKS else used
     coarse = State(state.shape, state.log_focal, state.motion[torch.as_tensor(keys[few])])
     for _ in range(ROUNDS):
         rough = _rounded(problem, problem.part(keys[few], landmarks))
