@@ -138,9 +138,9 @@ def _last(values: Tensor) -> Tensor:
 def per_landmark(through: Tensor, directions: Tensor) -> Tensor:
     """(T, L, 2, k) product of (T, L, 2, n) with per-landmark directions (L, n, k)."""
     frames, landmarks = through.shape[:2]
-    left = through.permute(1, 0, 2, 3).reshape(landmarks, 2 * frames, -1)
+    left = through.permute(1, 0, 2, 3).reshape(landmarks, 2 * frames, through.shape[-1])
     product = torch.bmm(left, directions.contiguous())
-    return product.reshape(landmarks, frames, 2, -1).permute(1, 0, 2, 3)
+    return product.reshape(landmarks, frames, 2, directions.shape[-1]).permute(1, 0, 2, 3)
 
 
 def rotation_slopes(rotation: Tensor) -> Tensor:
