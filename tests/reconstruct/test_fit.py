@@ -194,8 +194,8 @@ def test_bounds_hold_and_joints_own_their_motion(open_head: HeadModel, embedding
 def test_the_neck_only_divides_the_rotation(open_head: HeadModel, embedding: Embedding) -> None:
     truth, track = seen_head(open_head, embedding, 12, 7)
     config, known = FitConfig(key_frames=2), Known(truth.shape, FOCAL)
-    shared = fit_clip(open_head, embedding, track, config, known)
-    alone = fit_clip(open_head, embedding, track, dataclasses.replace(config, neck_after_s=0), known)
+    shared = fit_clip(open_head, embedding, track, dataclasses.replace(config, neck_after_s=1.0), known)
+    alone = fit_clip(open_head, embedding, track, config, known)
     assert not alone.neck_pose.any()
     assert np.abs(shared.neck_pose).max() > 0.01
     head, root, neck = (
