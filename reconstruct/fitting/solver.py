@@ -28,6 +28,7 @@ from reconstruct.linear_solve import Bending, TimeSystem, solve_arrow
 from reconstruct.models.skinning import axis_angle_to_matrix
 from schemas.errors import TalksetError
 
+_TorchLinAlgError: type[Exception] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 KNOWN_WEIGHT = 1e12
 """Of the pull that keeps what is known."""
 BOUND_PASSES = 2
@@ -301,7 +302,7 @@ def _descend(problem: Problem, state: State, known: MotionEquations | None, tole
         for _ in range(MAX_TRIES):
             try:
                 trial = _step(problem, state, equations, damping, in_time)
-            except (torch.linalg.LinAlgError, np.linalg.LinAlgError):  # too little tells some unknowns: damp more
+            except (_TorchLinAlgError, np.linalg.LinAlgError):  # too little tells some unknowns: damp more
                 damping *= 1000
                 continue
             trial_geometry = geometry if known is not None else Geometry(problem, trial.shape)
