@@ -14,10 +14,10 @@ import json
 import sys
 from collections.abc import Callable
 
-import reconstruction_truth as truth
-from reconstruction_limits import Limits
-from reconstruction_pixels import pixels
-from reconstruction_real import real
+from reconstruction_parts import truth
+from reconstruction_parts.limits import Limits
+from reconstruction_parts.pixels import pixels
+from reconstruction_parts.real import real
 
 
 def main() -> int:

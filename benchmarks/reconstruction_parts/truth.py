@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from reconstruction_limits import Limits, table
-from reconstruction_peer import PEER, fit_with_adam
 
 from reconstruct.embedding import Embedding
 from reconstruct.fit import fit_clip
@@ -22,6 +20,8 @@ from reconstruct.landmarks.embed import embedding_for
 from reconstruct.models import open_head
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.registry import load_model
+from reconstruction_parts.limits import Limits, table
+from reconstruction_parts.peer import PEER, fit_with_adam
 from schemas.config import FitConfig, LandmarkConfig
 from synthetic.evaluate import Errors, compare, face_errors_mm
 from synthetic.known_truth import INTEROCULAR_PX, anny_clip, model_clip
@@ -134,7 +134,7 @@ def speed(limits: Limits) -> None:
     """Frames per second and peak memory by clip length: as in a run, one clip on each of two cores at a time."""
     rows, per_frame, peak = [], [], 0.0
     for frames in LENGTHS:
-        script = str(Path(__file__).with_name("reconstruction.py"))
+        script = str(Path(__file__).parents[1] / "reconstruction.py")
         command = [sys.executable, "-W", "ignore", script, "--job", str(frames)]
         running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(CORES)]
         told = [process.communicate()[0] for process in running]

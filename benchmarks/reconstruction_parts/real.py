@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from reconstruction_limits import Limits, table
 
 from annotate.align import make_aligner
 from annotate.align.base import Aligner
@@ -21,6 +20,7 @@ from reconstruct.landmarks.embed import embedding_for
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.registry import load_model
 from reconstruct.video import frames
+from reconstruction_parts.limits import Limits, table
 from schemas.config import FitConfig, LandmarkConfig
 from schemas.types import FaceTrack, HeadTrack
 from synthetic.evaluate import compare
@@ -41,7 +41,7 @@ HELD_OUT_PERCENT = 1.3
 CLOSED_PERCENT = 90.0
 COST_FACTOR = 1.5
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from reconstruction_limits import Limits, table
 
 from reconstruct.embedding import Embedding
 from reconstruct.fit import fit_clip
@@ -16,6 +15,7 @@ from reconstruct.models import open_head
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.registry import load_model
 from reconstruct.photometric.refine import refine_clip
+from reconstruction_parts.limits import Limits, table
 from schemas.config import FitConfig, LandmarkConfig
 from schemas.errors import TalksetError
 from schemas.types import HeadTrack, LandmarkTrack
