@@ -27,7 +27,7 @@ Span = tuple[int, int]
 OPEN_PERCENTILE: Final = 90.0
 CLOSED_FRAMES: Final = 2
 """The lower end of the range is the mean of so many smallest gaps: one stray frame does not move it much."""
-EVER_CLOSED: Final = 0.6
+EVER_CLOSED: Final = 0.5
 """A slit whose lower end is above that share of its open gap never closes."""
 ALIGNMENT_FRAMES: Final = 2
 """Frames by which the time of an aligned phone may be off."""
