@@ -48,10 +48,16 @@ SIGNALS: Final[dict[str, tuple[int, Any, float, float]]] = {
     "translation": (3, np.array([0, 0, 0.6], np.float32), 0.05, 2.2e-4),
     "residual_px": (1, 0.4, 0.08, 1.1e-2),
     "nme": (1, 0.01, 1e-3, 1.7e-4),
+    "held_out_nme": (1, 0.012, 1e-3, 3e-4),
+    "uncertainty_mm": (1, 7.0, 0.05, 1e-3),
+    "at_limit": (1, 0.0, 0.0, 0.0),
 }
 """Values of a frame, mean, scale of the motion, standard deviation of the noise; the last from fits of GRID."""
-_POSITIVE: Final = ("expression", "residual_px", "nme")
+_TOLD: Final = ("residual_px", "nme", "held_out_nme", "uncertainty_mm", "at_limit")
+_POSITIVE: Final = ("expression", *_TOLD)
 _PIXEL_NOISE: Final = 0.106
+CONFIDENCE_EVERY: Final = 10
+"""Frames from one measurement of the landmarks' confidence to the next."""
 
 
 def _smooth(random: np.random.Generator, clips: int, width: int) -> Array:
@@ -73,7 +79,7 @@ def make_clips(random: np.random.Generator, clips: int, landmarks: bool) -> dict
         values = _smooth(random, clips, width)[inside] * np.float32(scale)
         values += random.standard_normal(values.shape, np.float32) * np.float32(noise) + np.float32(mean)
         made[name] = np.abs(values) if name in _POSITIVE else values
-    for name in ("residual_px", "nme"):
+    for name in _TOLD:
         made[name][~made["valid"]] = np.nan
     made["shape"] = random.standard_normal((clips, 120), np.float32) * np.float32(0.39)
     made["principal_point"] = np.tile(np.array([180, 144], np.float32), (clips, 1))
@@ -85,6 +91,9 @@ def make_clips(random: np.random.Generator, clips: int, landmarks: bool) -> dict
         xy = face[inside]
         made["face_xy"] = xy + random.standard_normal(xy.shape, np.float32) * np.float32(_PIXEL_NOISE)
         made["face_xy"][~made["valid"][:, 0]] = np.nan
+        measured = random.uniform(0.2, 1, (clips, LONGEST // CONFIDENCE_EVERY + 1, 478)).astype(np.float32)
+        made["confidence"] = np.repeat(measured, CONFIDENCE_EVERY, axis=1)[:, :LONGEST][inside]
+        made["confidence"][~made["valid"][:, 0]] = np.nan
     return made
 
 
@@ -98,6 +107,10 @@ def to_table(table: Table, clip_ids: list[str], made: dict[str, Array]) -> pa.Ta
             arrays.append(pa.array(made["frames"], column.type))
         elif column.name == "head_model":
             arrays.append(pa.array([MODEL["name"]] * len(clip_ids), column.type))
+        elif column.name == "detector":
+            arrays.append(pa.array(["benchmark"] * len(clip_ids), column.type))
+        elif column.name not in made:
+            arrays.append(pa.nulls(len(clip_ids), column.type))
         elif column.shape is None:
             arrays.append(pa.array(made[column.name][:, 0], column.type))
         else:
@@ -239,7 +252,7 @@ def make_small(clips: int) -> tuple[list[str], dict[str, Array], list[ClipRecord
             **{name: made[name][span] if width > 1 else made[name][span, 0] for name, (width, *_) in SIGNALS.items()},
         )
         points = made["face_xy"][span].reshape(-1, 478, 2)
-        trust = np.ones(points.shape[:2], np.float32)
+        trust = made["confidence"][span]
         track = LandmarkTrack(made["pts_us"][span, 0], points, trust, valid, 360, 288, "benchmark")
         records.append(ClipRecord(row, head, track))
     return ids, made, records
