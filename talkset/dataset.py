@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from talkset.cells import Array
 from talkset.index import Index, IndexRow, added_columns
-from talkset.store import Array, DatasetError, Store
+from talkset.store import DatasetError, Store
 from talkset.where import unknown_column
 
 if TYPE_CHECKING:
@@ -397,13 +398,14 @@ class Clip(Mapping[str, Any]):
             raise KeyError(f"clip {self.clip_id} ({self.index['status']}) has no parameters, so no {name!r}")
         table, column = dataset.locate(name)
         part, group, row = self._place(table)
-        cell = dataset.store.column(part, group, column, dataset.in_table(table, wanted))[row]
-        shape = dataset.shape(name)
-        if not pa.types.is_list(cell.type):
-            return cell.as_py()
-        if not cell.is_valid:
+        together = dataset.in_table(table, wanted)
+        cells = dataset.store.cells(part, group, column, together)
+        if cells is None:
+            return dataset.store.column(part, group, column, together)[row].as_py()
+        if row in cells.absent:
             return None
-        flat = np.array(cell.values.to_numpy(zero_copy_only=False))
+        flat = np.array(cells.values[cells.bounds[row] : cells.bounds[row + 1]])
+        shape = dataset.shape(name)
         frames = self._frames
         sizes = [frames if axis == "T" else axis if isinstance(axis, int) else -1 for axis in shape]
         try:

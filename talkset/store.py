@@ -13,6 +13,7 @@ import tempfile
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,11 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from talkset import guards
-
-Array = NDArray[Any]
+from talkset.cells import Array, Cells, cells, is_listed, one_array
 
 SUPPORTED_MAJOR: Final = 1
 """MAJOR of the schema version that this reader understands."""
@@ -44,6 +43,16 @@ _SECRET_VALUE: Final = re.compile(r"([?&][^=&]*(?:key|token|secret|password)[^=&
 
 class DatasetError(ValueError):
     """A data set that cannot be read as asked: names the thing, the value and what to do."""
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """A column of a row group that is kept."""
+
+    array: pa.Array
+    nbytes: int
+    cells: Cells | None = None
+    """As numpy arrays, once someone asked."""
 
 
 def without_secrets(url: str) -> str:
@@ -110,7 +119,7 @@ class Store:
         self._schemas: dict[str, pa.Schema] = {}
         self._metadata: weakref.WeakValueDictionary[str, pq.FileMetaData] = weakref.WeakValueDictionary()
         """Footers of files that some twin has open: a large part's takes 30 MB and 100 ms to decode."""
-        self._decoded: OrderedDict[tuple[str, int, str], pa.Array] = OrderedDict()
+        self._decoded: OrderedDict[tuple[str, int, str], _Decoded] = OrderedDict()
         self._held = 0
         self._group_ends: dict[str, Array] = {}
         self._fetched: tempfile.TemporaryDirectory[str] | None = None
@@ -269,21 +278,34 @@ class Store:
 
     def column(self, name: str, group: int, column: str, wanted: Sequence[str]) -> pa.Array:
         """One decoded column of a row group; `wanted` are the columns worth decoding in the same read."""
+        return self._decode(name, group, column, wanted).array
+
+    def cells(self, name: str, group: int, column: str, wanted: Sequence[str]) -> Cells | None:
+        """The same as numpy arrays; None for a column whose rows are no lists."""
+        decoded = self._decode(name, group, column, wanted)
+        if decoded.cells is None and is_listed(decoded.array.type):
+            decoded.cells = cells(decoded.array)
+        return decoded.cells
+
+    def _decode(self, name: str, group: int, column: str, wanted: Sequence[str]) -> _Decoded:
         if self._process != os.getpid():
             self._forget_parent()
         key = (name, group, column)
-        if key not in self._decoded:
-            names = list(dict.fromkeys((column, *wanted)))
-            table = self.read_group(name, group, names)
-            for other in names:
-                old = self._decoded.pop((name, group, other), None)
-                array = table[other].combine_chunks()
-                self._decoded[name, group, other] = array
-                self._held += array.nbytes - (old.nbytes if old is not None else 0)
-            while self._held > CACHE_BYTES and len(self._decoded) > len(names):
-                self._held -= self._decoded.popitem(last=False)[1].nbytes
-        else:
+        known = self._decoded.get(key)
+        if known is not None:
             self._decoded.move_to_end(key)
+            return known
+        names = list(dict.fromkeys((column, *wanted)))
+        table = self.read_group(name, group, names)
+        for other, stored in zip(names, table.itercolumns(), strict=True):
+            old = self._decoded.pop((name, group, other), None)
+            array = one_array(stored)
+            # what is held in memory; the size of the values alone takes Arrow a tenth of the decoding to add up
+            fresh = _Decoded(array, array.get_total_buffer_size())
+            self._decoded[name, group, other] = fresh
+            self._held += fresh.nbytes - (old.nbytes if old is not None else 0)
+        while self._held > CACHE_BYTES and len(self._decoded) > len(names):
+            self._held -= self._decoded.popitem(last=False)[1].nbytes
         return self._decoded[key]
 
     def locate(self, name: str, row: int) -> tuple[int, int]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from talkset.store import Array, DatasetError
+from talkset.cells import Array
+from talkset.store import DatasetError
 from talkset.training.decoding import CLOCK, VALID, RowGroup, Signal, Source, decode, missing_row
 from talkset.training.prepared import Prepared
 

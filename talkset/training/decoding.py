@@ -11,13 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from talkset.store import Array, DatasetError, Store
+from talkset.cells import Array, Cells, cells, is_listed, one_array
+from talkset.store import DatasetError, Store
 
 if TYPE_CHECKING:
     from talkset.dataset import Dataset
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 CLOCK: Final = ("params", "pts_us")
 """Table and column of the frame times that windows go by."""
 VALID: Final = "valid"
-_PLAIN: Final[dict[Any, np.dtype[Any]]] = {pa.float32(): np.dtype(np.float32), pa.int64(): np.dtype(np.int64)}
-"""Element types whose Arrow buffers are numpy's own layout."""
-_LIST: Final = pa.list_(pa.float32()).id
 _VIEW_BYTES: Final = 200
 """What numpy needs for the array object of one signal of one clip."""
 
@@ -55,7 +53,7 @@ class Signal:
         """A signal of a data set. Raises DatasetError for one that is no number, KeyError for an unknown one."""
         table, column = dataset.locate(name)
         kind = dataset.field(name).type
-        leaf = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+        leaf = kind.value_type if is_listed(kind) else kind
         floating = bool(pa.types.is_floating(leaf))
         if not (floating or pa.types.is_integer(leaf) or pa.types.is_boolean(leaf)):
             raise DatasetError(f"column {name!r} is {kind}, which cannot be a tensor; leave it out")
@@ -158,41 +156,15 @@ def decode(
     return group
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """A column of a row group as one flat array."""
-
-    values: Array
-    bounds: list[int]
-    """Where each row starts in it, and the end."""
-    absent: list[int]
-    """Rows that are null."""
-
-    def split(self) -> list[Array]:
-        """One view for each row."""
-        return [self.values[first:last] for first, last in itertools.pairwise(self.bounds)]
+def _rows(column: pa.ChunkedArray) -> Cells:
+    array = one_array(column)
+    if is_listed(array.type) and array.values.null_count and not pa.types.is_floating(array.values.type):
+        kind = array.values.type
+        raise DatasetError(f"a list of {kind} has null entries, which make no tensor; run `talkset verify`")
+    return cells(array)
 
 
-def _rows(column: pa.ChunkedArray) -> _Rows:
-    array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-    absent = [] if array.null_count == 0 else np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist()
-    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
-        if absent and not pa.types.is_floating(array.type):
-            array = array.fill_null(False if pa.types.is_boolean(array.type) else 0)
-        return _Rows(array.to_numpy(zero_copy_only=False), list(range(len(array) + 1)), absent)
-    leaves = array.values
-    if leaves.null_count and not pa.types.is_floating(leaves.type):
-        raise DatasetError(f"a list of {leaves.type} has null entries, which make no tensor; run `talkset verify`")
-    dtype = _PLAIN.get(leaves.type)
-    if dtype is None or leaves.null_count or absent or array.type.id != _LIST or not len(leaves):
-        return _Rows(leaves.to_numpy(zero_copy_only=False), array.offsets.to_pylist(), absent)
-    # the buffers themselves: a third of the time of Arrow's own way to numpy, which costs as much as the decoding
-    offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)
-    values = np.frombuffer(leaves.buffers()[1], dtype, len(leaves), leaves.offset * dtype.itemsize)
-    return _Rows(values, offsets.tolist(), absent)
-
-
-def _added(group: RowGroup, source: Source, signal: Signal, rows: _Rows, bounds: list[int], seen: Array) -> list[Array]:
+def _added(group: RowGroup, source: Source, signal: Signal, rows: Cells, bounds: list[int], seen: Array) -> list[Array]:
     """The cleaned values of one signal for each row; marks frames in `seen` and rows of the group as unusable."""
     name = signal.name
     units = bounds if signal.per_frame else list(range(len(rows.bounds)))  # frames, or rows: what a value belongs to

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from talkset.store import Array, DatasetError
+from talkset.cells import Array
+from talkset.store import DatasetError
 from talkset.training.decoding import RowGroup, Source, decode, missing_row
 
 LOGGER = logging.getLogger(__name__)

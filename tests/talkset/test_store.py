@@ -169,7 +169,7 @@ def test_cached_columns_are_bounded(made: Path, monkeypatch: pytest.MonkeyPatch)
     for clip in dataset:
         assert clip["face_xy"].shape[1:] == (478, 2)
         assert clip["expression"] is not None
-    held = sum(array.nbytes for array in dataset.store._decoded.values())
+    held = sum(kept.array.get_total_buffer_size() for kept in dataset.store._decoded.values())
     assert held == dataset.store._held
     assert held < 1_000_000 + 4 * 35 * 478 * 2 * 4 * 2
 
