@@ -22,26 +22,27 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
 from reconstruct.appearance import Look, make_canvas, shade, to_srgb
 from reconstruct.camera import FACING_CAMERA, image_centre, project, vertex_normals
 from reconstruct.models.head_model import HeadModel, write_npz
 from reconstruct.models.registry import cache_folder
-from reconstruct.models.skinning import axis_angle_to_matrix, prepare, skin
-from reconstruct.raster import fragments, make_rasterizer
+from reconstruct.models.skinning import SkinningModel, axis_angle_to_matrix, prepare, skin
+from reconstruct.raster import Fragments, fragments, make_rasterizer
 from schemas.errors import TalksetError
 
 LOGGER = logging.getLogger(__name__)
-VERSION = 3
+VERSION = 4
 """Raise when embeddings of the same model and detector change."""
 
 Detect = Callable[[NDArray[np.uint8]], "NDArray[np.float32] | None"]
 """(H, W, 3) RGB picture -> (L, 2) pixels, or None where no face is found."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embedding:
-    """Surface points of one model for the landmarks of one detector."""
+    """Surface points of one model for the landmarks of one detector; compared by identity, as arrays are inside."""
 
     detector: str
     model_sha256: str
@@ -55,11 +56,19 @@ class Embedding:
     samples: NDArray[np.int32]
     """(L,) detections that were lifted, 1 for a point of an official embedding, 0 for a landmark that is not embedded:
     its triangle and weights mean nothing, and whoever reads them leaves it out."""
+    offset_m: NDArray[np.float32]
+    """(L, 3) from the surface point to where the detector sees it on the mean head, metres in the rest pose."""
+    response: NDArray[np.float32]
+    """(L, 3, S) how that changes with the shape coefficients; see reconstruct.response."""
 
     @property
     def embedded(self) -> NDArray[np.bool_]:
         """(L,) whether a landmark has a place on the model."""
         return np.asarray(self.samples > 0)
+
+    def on_surface(self) -> Embedding:
+        """The same for a detector that sees every landmark at its surface point."""
+        return dataclasses.replace(self, offset_m=np.zeros_like(self.offset_m), response=np.zeros_like(self.response))
 
 
 @dataclass(frozen=True)
@@ -146,29 +155,54 @@ def render_view(model: HeadModel, view: View) -> Rendering:
     for name, value in view.expressions.items():
         if name in model.expression_names:
             expression[0, model.expression_names.index(name)] = value
-    rotation = torch.tensor([[view.pitch, view.yaw, view.roll]])
-    zero = torch.zeros(1, 3)
-    rest = skin(prepare(model), shape, expression, zero, zero, torch.tensor([[view.jaw, 0, 0]]), zero, zero, zero)
-    centre = torch.as_tensor(model.joint_regressor[3:5]).float() @ (
-        torch.as_tensor(model.v_template) + torch.as_tensor(model.identity) @ shape
-    )
-    turned = axis_angle_to_matrix(torch.as_tensor(FACING_CAMERA)) @ axis_angle_to_matrix(rotation)[0]
-    vertices = (rest - centre.mean(0)) @ turned.T + torch.tensor([0.0, 0.03, DISTANCE_M])
+    vertices, _ = stand(prepare(model), eyes_of(model), shape, expression, view.jaw, (view.pitch, view.yaw, view.roll))
     faces = torch.as_tensor(model.faces)
-    pixels = project(vertices, FOCAL_PX, torch.as_tensor(image_centre(SIZE_PX, SIZE_PX)))
-    ids = make_rasterizer("warp").rasterize(pixels, faces, SIZE_PX, SIZE_PX)
-    front = fragments(ids, pixels, faces)
-    picture = torch.full((SIZE_PX, SIZE_PX, 3), 0.3)
-    picture[front.row, front.column] = shade(make_canvas(model, shape), view.look, front, vertices, faces)
+    pixels, front, picture = photograph(model, shape, vertices, view.look, SIZE_PX, FOCAL_PX)
     normal = torch.nn.functional.normalize(front.interpolate(vertex_normals(vertices, faces)), dim=-1)
     towards = -torch.nn.functional.normalize(front.interpolate(vertices), dim=-1)
     facing = torch.zeros(SIZE_PX, SIZE_PX)
     facing[front.row, front.column] = (normal * towards).sum(-1)
     barycentric = torch.zeros(SIZE_PX, SIZE_PX, 3)
     barycentric[front.row, front.column] = front.barycentric
-    return Rendering(
-        to_srgb(picture).numpy(), ids[0].numpy(), barycentric.numpy(), facing.numpy(), pixels[0, :, :2].numpy()
-    )
+    face = torch.full((SIZE_PX, SIZE_PX), -1, dtype=torch.int32)
+    face[front.row, front.column] = front.face.to(torch.int32)
+    return Rendering(picture, face.numpy(), barycentric.numpy(), facing.numpy(), pixels[0, :, :2].numpy())
+
+
+def eyes_of(model: HeadModel) -> Callable[[Tensor], Tensor]:
+    """The point between the eyes (3,) of a shape (S,), rest pose."""
+    regressor = torch.as_tensor(model.joint_regressor[3:5]).float().mean(0)
+    template, identity = torch.as_tensor(model.v_template).float(), torch.as_tensor(model.identity).float()
+    mean, slope = regressor @ template, torch.einsum("v,vcs->cs", regressor, identity)
+    return lambda shape: torch.as_tensor(mean + slope @ shape)
+
+
+def stand(
+    head: SkinningModel,
+    eyes: Callable[[Tensor], Tensor],
+    shape: Tensor,
+    expression: Tensor,
+    jaw: float,
+    rotation: tuple[float, float, float],
+) -> tuple[Tensor, Tensor]:
+    """Vertices (1, n, 3) of a head in front of the calibration's camera, and how the whole of it is turned (3, 3)."""
+    zero = torch.zeros(1, 3)
+    rest = skin(head, shape, expression, zero, zero, torch.tensor([[jaw, 0, 0]]), zero, zero, zero)
+    turned = axis_angle_to_matrix(torch.as_tensor(FACING_CAMERA)) @ axis_angle_to_matrix(torch.tensor(rotation))
+    return (rest - eyes(shape)) @ turned.T + torch.tensor([0.0, 0.03, DISTANCE_M]), turned
+
+
+def photograph(
+    model: HeadModel, shape: Tensor, vertices: Tensor, look: Look, size_px: int, focal_px: float
+) -> tuple[Tensor, Fragments, NDArray[np.uint8]]:
+    """Projected vertices (1, V, 3), what each pixel shows, and the picture (size, size, 3) of a head on grey."""
+    faces = torch.as_tensor(model.faces)
+    pixels = project(vertices, focal_px, torch.as_tensor(image_centre(size_px, size_px)))
+    ids = make_rasterizer("warp").rasterize(pixels, faces, size_px, size_px)
+    front = fragments(ids, pixels, faces)
+    picture = torch.full((size_px, size_px, 3), 0.3)
+    picture[front.row, front.column] = shade(make_canvas(model, shape), look, front, vertices, faces)
+    return pixels, front, to_srgb(picture).numpy()
 
 
 def compute_embedding(
@@ -248,6 +282,8 @@ def compute_embedding(
         barycentric=weights.astype(np.float32),
         spread_m=spread.astype(np.float32),
         samples=near.sum(0).astype(np.int32),
+        offset_m=np.zeros((len(centre), 3), np.float32),
+        response=np.zeros((len(centre), 3, model.num_shape), np.float32),
     )
 
 
@@ -390,6 +426,12 @@ def load_embedding(path: Path) -> Embedding:
     try:
         with np.load(path, allow_pickle=False) as stored:
             fields = {field.name: stored[field.name] for field in dataclasses.fields(Embedding) if field.name in stored}
+            if "offset_m" not in fields:  # written before detectors' offsets were measured
+                count = len(fields["samples"])
+                fields |= {
+                    "offset_m": np.zeros((count, 3), np.float32),
+                    "response": np.zeros((count, 3, 0), np.float32),
+                }
             embedding = Embedding(**json.loads(str(stored["meta"])), **fields)
             _check_shapes(embedding)
             return embedding
@@ -402,11 +444,14 @@ def _check_shapes(embedding: Embedding) -> None:
     """Raise ValueError unless every landmark has a triangle, weights, a spread and a count that can be used."""
     count = len(embedding.samples)
     shapes = {"vertices": (count, 3), "barycentric": (count, 3), "spread_m": (count,), "samples": (count,)}
+    shapes |= {"offset_m": (count, 3), "response": (count, 3, *embedding.response.shape[2:3])}
     for name, shape in shapes.items():
         if getattr(embedding, name).shape != shape:
             raise ValueError(f"{name} has shape {getattr(embedding, name).shape}, expected {shape}")
     if not np.isfinite(embedding.barycentric).all() or not np.isfinite(embedding.spread_m[embedding.embedded]).all():
         raise ValueError("its weights or spreads are not finite")
+    if not (np.isfinite(embedding.offset_m).all() and np.isfinite(embedding.response).all()):
+        raise ValueError("its offsets are not finite")
 
 
 def save_embedding(embedding: Embedding, path: Path) -> None:

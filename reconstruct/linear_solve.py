@@ -26,18 +26,19 @@ def solve_arrow(
     Args: hessian D (T, P, P) block diagonal, gradient g (T, P), border B (T, P, Q), corner C (Q, Q), corner_gradient h
     (Q,), held (T, P) unknowns that stay. Returns x (T, P), y (Q,).
     """
-    keep = ~held
-    blocks = hessian * keep[:, :, None] * keep[:, None, :]
-    index = np.arange(held.shape[1])
-    blocks[:, index, index] += held
-    border = border * keep[:, :, None]
-    right = torch.as_tensor(np.concatenate([border, (gradient * keep)[:, :, None]], axis=2))
-    solved = torch.cholesky_solve(right, torch.linalg.cholesky(torch.as_tensor(blocks))).numpy()
-    inverse_border, inverse_right = solved[:, :, :-1], solved[:, :, -1]
-    schur = corner - np.tensordot(border, inverse_border, axes=([0, 1], [0, 1]))
-    rest = corner_gradient - np.tensordot(border, inverse_right, axes=([0, 1], [0, 1]))
-    shared = linalg.solve(schur, rest, assume_a="pos")
-    return inverse_right - inverse_border @ shared, np.asarray(shared)
+    keep = torch.as_tensor(~held, dtype=torch.float64)
+    blocks = torch.as_tensor(hessian) * keep[:, :, None] * keep[:, None, :]
+    blocks.diagonal(dim1=1, dim2=2).add_(1 - keep)
+    right = torch.cat([torch.as_tensor(border), torch.as_tensor(gradient)[:, :, None]], dim=2) * keep[:, :, None]
+    # with D = L L^T the complement is C - (L^-1 B)^T (L^-1 B): one triangular solve, one product of a flat matrix
+    root = torch.linalg.cholesky(blocks)
+    halves = torch.linalg.solve_triangular(root, right, upper=False)
+    flat = halves.flatten(0, 1)
+    product = (flat[:, :-1].T @ flat).numpy()
+    shared = linalg.solve(corner - product[:, :-1], corner_gradient - product[:, -1], assume_a="pos")
+    rest = halves[:, :, -1:] - halves[:, :, :-1] @ torch.as_tensor(shared)[:, None]
+    motion = torch.linalg.solve_triangular(root.transpose(1, 2), rest, upper=True)[..., 0]
+    return motion.numpy(), np.asarray(shared)
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,10 @@ class TimeSystem:
         rest = right * self._keep - (0 if near is None else self.apply(x))
         better = torch.cholesky_solve(rest[..., None], self._factor)[..., 0]
         direction = better
-        size = float((rest * better).sum())
-        whole = right * self._keep
-        first = float((whole * torch.cholesky_solve(whole[..., None], self._factor)[..., 0]).sum())
+        size = first = float((rest * better).sum())
+        if near is not None:
+            whole = right * self._keep
+            first = float((whole * torch.cholesky_solve(whole[..., None], self._factor)[..., 0]).sum())
         for _ in range(10 * rest.numel()):
             if size <= tolerance**2 * max(first, 1e-300):
                 break

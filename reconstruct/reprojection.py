@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from reconstruct.embedding import Embedding
+from reconstruct.landmark_points import PosedLandmarks
 from reconstruct.models.head_model import HeadModel
-from reconstruct.models.skinning import prepare, skin
 from schemas.types import Bool, HeadTrack
 
 Float64 = NDArray[np.float64]
@@ -17,10 +17,9 @@ BLOCK = 64
 
 
 def reprojected(model: HeadModel, embedding: Embedding, head: HeadTrack) -> Float64:
-    """(T, L, 2) pixels of the landmarks of a fit, by the exact surface points; NaN in frames that are not valid."""
+    """(T, L, 2) pixels of the landmarks of a fit, where the detector sees them; NaN in frames that are not valid."""
     rows = np.flatnonzero(head.valid)
-    corners, local = np.unique(embedding.vertices, return_inverse=True)
-    sparse = prepare(model, corners, dtype=torch.float64)
+    landmarks = PosedLandmarks.of(model, embedding)
     shape = torch.as_tensor(head.shape, dtype=torch.float64)
     pixels = np.full((len(head.valid), len(embedding.vertices), 2), np.nan)
     moving = (
@@ -35,8 +34,7 @@ def reprojected(model: HeadModel, embedding: Embedding, head: HeadTrack) -> Floa
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         motion = [torch.as_tensor(values[block], dtype=torch.float64) for values in moving]
-        vertices = skin(sparse, shape, *motion).numpy()
-        points = (embedding.barycentric[None, :, :, None] * vertices[:, local.reshape(-1, 3)]).sum(2)
+        points = landmarks.at(shape, *motion).numpy()
         pixels[block] = head.focal_px * points[..., :2] / points[..., 2:] + head.principal_point
     return pixels
 

@@ -138,7 +138,7 @@ class FitConfig:
     """Known focal length in pixels; estimated when not given."""
     focal_weight: float = 0.2
     """Pull of the log focal length to that of an ordinary camera (40 degrees across the longer side)."""
-    shape_weight: float = 0.008
+    shape_weight: float = 0.03
     """Pull of identity coefficients (unit variance) to the mean head."""
     expression_weight: float = 0.6
     """Pull of expression coefficients and jaw to rest."""
@@ -156,11 +156,37 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
+class WhisperxConfig:
+    """WhisperX, which runs in an environment of its own (`docs/words.md` has the command that makes it)."""
+
+    python: str | None = None
+    """Path of the environment's interpreter."""
+    model: str = "small"
+    """Whisper model that transcribes, by name or folder."""
+    align_model: str | None = None
+    """wav2vec2 model that aligns, by name or folder; None: WhisperX' default for the language."""
+    device: str = "cpu"
+    """`cpu` or `cuda`."""
+    compute_type: str = "default"
+    """Numbers that Whisper computes with: float32 on a CPU and float16 on a GPU by default; `int8` takes less memory."""
+    batch_size: int = 8
+    """Pieces of sound transcribed at once."""
+    diarize_model: str | None = None
+    """pyannote pipeline that tells speakers apart, by name or folder; None: nobody asks who speaks."""
+    local_only: bool = False
+    """Refuse to download models."""
+
+
+@dataclass(frozen=True)
 class AlignConfig:
-    """Words and phones from a known transcript."""
+    """Words and phones of the sound."""
 
     enabled: bool = True
     backend: str = "pocketsphinx"
+    """`pocketsphinx` (English, embedded) or `whisperx` (other languages too)."""
+    recognize: bool = False
+    """Whether words are recognised where a source has no transcript; pocketsphinx hears about every other word."""
+    whisperx: WhisperxConfig = field(default_factory=WhisperxConfig)
 
 
 @dataclass(frozen=True)
@@ -194,6 +220,58 @@ class ShardConfig:
 
 
 @dataclass(frozen=True)
+class DownloadConfig:
+    """Fetching sources that are not local files: http(s), s3, gs, pages of video sites."""
+
+    cache: str | None = None
+    """Folder of fetched files; None: `downloads` in the user's cache folder. Machines of a cluster may share it."""
+    cache_gb: float = 100.0
+    """Gigabytes (1e9 bytes) that the folder may hold; beyond them the least recently used files go. A file in use never
+    goes, so the folder may be larger for a while."""
+    recheck_h: float = 24.0
+    """Hours for which what a URI gave is taken as still true; after that the server is asked whether it changed. 0 asks
+    in every run, which takes a request for each source."""
+    max_gb: float = 20.0
+    """Largest file, gigabytes: five hours of 1080p video."""
+    total_s: float = 7200.0
+    """Longest time for one file, seconds, resumed attempts included, waits for the host not: 20 GB at 3 MB/s."""
+    stall_s: float = 30.0
+    """Longest time for a connection, an answer, or `min_kb_s` times it of content."""
+    min_kb_s: float = 4.0
+    """Slowest transfer, kilobytes a second over `stall_s`: slower ones are broken off and resumed."""
+    attempts: int = 5
+    """Attempts at one file before its error is final; each goes on where the last one broke off."""
+    max_wait_s: float = 120.0
+    """Longest wait that a server may ask for with Retry-After, seconds; where it asks for more, the file fails as
+    rate_limited or unavailable and is left to a later run."""
+    max_redirects: int = 8
+    per_host: int = 4
+    """Parallel transfers from one host, over all processes that share the cache folder."""
+    interval_s: float = 0.2
+    """Least time from one request to a host to the next, seconds."""
+    allow_hosts: str = ""
+    """Hosts, separated by commas, that may have addresses that are not public (127.0.0.1, 10.0.0.0/8, ...)."""
+    sites: bool = False
+    """Whether web pages are given to yt-dlp, which knows the players of about 1,800 sites; needs `talkset[sites]`."""
+    site_height_px: int = 1080
+    """Largest picture height that is asked of a video site, where it has several."""
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Limits of what decoding a source may cost; it runs in a child process, so that it can be ended. 0: no limit."""
+
+    stall_s: float = 60.0
+    """Seconds until a file is open, the next frames are there, or a clip's sound or media is made."""
+    total_s: float = 14_400.0
+    """Seconds for one pass over the frames of a source, with what is done with them."""
+    memory_mb: float = 4000.0
+    """Resident memory of the decoding process, megabytes (1e6): frames in flight of 8K video take about 2500."""
+    max_megapixels: float = 40.0
+    """Largest picture: 8K UHD has 33."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """How to run; never part of a result's key."""
 
@@ -205,6 +283,8 @@ class RunConfig:
     """Address of a running Ray cluster; None starts one on this machine."""
     error_budget: float = 0.0
     """Fraction of sources that may fail before the exit status becomes 1."""
+    download: DownloadConfig = field(default_factory=DownloadConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,20 @@ from fractions import Fraction
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from reconstruct.camera import FACING_CAMERA, image_centre
 from reconstruct.embedding import Embedding
+from reconstruct.landmark_points import PosedLandmarks
 from reconstruct.landmarks.topology import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from reconstruct.models import open_head
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.rotations import unwrap_axis_angle
+from reconstruct.models.skinning import skin
 from schemas.types import Float32, HeadTrack, Int64, LandmarkTrack
-from synthetic.evaluate import track_vertices
 from synthetic.make import frame_times
 from synthetic.motion import NECK_SHARE, Manner, Placement, talk
 from synthetic.speech import Voice, synthesize
@@ -64,9 +67,7 @@ def model_clip(model: HeadModel, embedding: Embedding, seed: int, frames: int = 
     rng = np.random.default_rng([seed, 31])
     shape = random_shape(model, rng)
     truth = _performance(model, embedding, shape, frames, seed, rng)
-    corners, local = np.unique(embedding.vertices, return_inverse=True)
-    vertices = track_vertices(model, truth, np.arange(frames), corners, True)
-    points = _on_surface(vertices, local.reshape(-1, 3), embedding)
+    points = PosedLandmarks.of(model, embedding).at(*_pose(truth)).numpy()
     return KnownClip(truth, _observed(points, truth, embedding, noise_px, seed))
 
 
@@ -94,6 +95,9 @@ def anny_clip(
     root = model.joint_regressor[0].astype(np.float64) @ (model.v_template + model.identity @ truth.shape)
     vertices = np.einsum("tij,tvj->tvi", turn.as_matrix(), canonical - root) + root + truth.translation[:, None]
     points = _on_surface(vertices, embedding.vertices, embedding)
+    # a detector sees them beside the surface as on the nearest head of the model
+    landmarks, pose = PosedLandmarks.of(model, embedding), _pose(truth)
+    points += (skin(landmarks.seen, *pose) - skin(landmarks.on_surface, *pose)).numpy()
     face = canonical[:, model.regions["face"].astype(np.int64)]
     return KnownClip(truth, _observed(points, truth, embedding, 0.0, seed), face)
 
@@ -155,6 +159,20 @@ def swing(seconds: Float64, rng: np.random.Generator) -> Float64:
 
 def _near_facing(rotation: Rotation) -> Float32:
     return np.asarray(unwrap_axis_angle(rotation.as_rotvec(), near=FACING_CAMERA), dtype=np.float32)
+
+
+def _pose(track: HeadTrack) -> list[Tensor]:
+    """What `skin` takes, of all frames."""
+    moving = (
+        track.expression,
+        track.global_pose,
+        track.neck_pose,
+        track.jaw_pose,
+        track.left_eye_pose,
+        track.right_eye_pose,
+        track.translation,
+    )
+    return [torch.as_tensor(values, dtype=torch.float64) for values in (track.shape, *moving)]
 
 
 def _on_surface(vertices: Float64, corners: Int64, embedding: Embedding) -> Float64:

@@ -7,7 +7,7 @@ The head model is the one that the clip was fitted with, by content hash, or non
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from talkset.store import DatasetError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from reconstruct.embedding import Embedding
+    from reconstruct.landmark_points import PosedLandmarks
     from reconstruct.models.head_model import HeadModel
     from reconstruct.models.skinning import SkinningModel
     from talkset.dataset import Clip
@@ -53,9 +56,12 @@ def clip_vertices(
     these, in this order.
     Raises DatasetError: the head model is missing or another one than the clip's, or an argument is out of range.
     """
+    from reconstruct.models.skinning import skin
+
     loaded = _head_of(clip)
     ids = _vertex_ids(vertex_ids, loaded.model.num_vertices)
-    return _posed(clip, loaded, space, slice(start, stop), ids)
+    head = _skinning(loaded, None if ids is None else ids.tobytes())
+    return _posed(clip, loaded, space, slice(start, stop), len(head.vertex_ids), functools.partial(skin, head))
 
 
 def clip_landmarks3d(
@@ -66,23 +72,21 @@ def clip_landmarks3d(
     stop: int | None = None,
     detector: str | None = None,
 ) -> Float32:
-    """The detector's landmarks as points of the fitted surface (T, 478, 3) in metres; NaN where not valid.
+    """The landmarks of the fitted head where the detector sees them (T, 478, 3) in metres; NaN where not valid.
 
     They are fitted, not measured: `focal_px * xy / z + principal_point` in camera space is near `face_xy`, and the mean
-    distance over the face's points is `residual_px`. The embedding (which surface point is landmark i) is the one in
-    the data set, else that of the installed detector on this model, computed once (15 s) and cached.
+    distance over the face's points is `residual_px`. They lie a few millimetres beside the surface where the detector
+    is known to see them there (reconstruct.response). The embedding is the one in the data set, else that of the
+    installed detector on this model, computed once (half a minute) and cached.
 
     Args: space, start, stop as for `clip_vertices`; detector: name, where the data set has embeddings of several.
     Raises DatasetError: the model or its embedding is missing or of another model, or an argument is out of range.
     """
     loaded = _head_of(clip)
     embedding = _embedding_of(clip, loaded, detector)
-    unique, index = np.unique(embedding.vertices, return_inverse=True)
-    corners = _posed(clip, loaded, space, slice(start, stop), unique)
-    corner = index.reshape(embedding.vertices.shape)
-    points = np.zeros((len(corners), len(corner), 3), dtype=np.float32)
-    for place in range(3):
-        points += embedding.barycentric[:, place, None] * corners[:, corner[:, place]]
+    landmarks = _landmarks(loaded, embedding)
+    count = len(landmarks.local) + len(landmarks.corners.vertex_ids)  # both are posed
+    points = _posed(clip, loaded, space, slice(start, stop), count, landmarks.at)
     points[:, ~embedding.embedded] = np.nan  # an official embedding may leave landmarks out
     return points
 
@@ -252,6 +256,15 @@ def _skinning(loaded: _Loaded, vertex_ids: bytes | None) -> SkinningModel:
     return prepare(loaded.model, None if vertex_ids is None else np.frombuffer(vertex_ids, dtype=np.int64))
 
 
+@functools.lru_cache(maxsize=2)
+def _landmarks(loaded: _Loaded, embedding: Embedding) -> PosedLandmarks:
+    import torch
+
+    from reconstruct.landmark_points import PosedLandmarks
+
+    return PosedLandmarks.of(loaded.model, embedding, torch.float32)
+
+
 def _vertex_ids(vertex_ids: ArrayLike | None, count: int) -> NDArray[np.int64] | None:
     if vertex_ids is None:
         return None
@@ -267,11 +280,12 @@ def _vertex_ids(vertex_ids: ArrayLike | None, count: int) -> NDArray[np.int64] |
     return ids.astype(np.int64)
 
 
-def _posed(clip: Clip, loaded: _Loaded, space: str, frames: slice, vertex_ids: NDArray[np.int64] | None) -> Float32:
-    """(T, V, 3) skinned vertices of some frames in blocks, so that memory stays bounded for a clip of any length."""
-    import torch
+def _posed(clip: Clip, loaded: _Loaded, space: str, frames: slice, size: int, pose: Callable[..., Tensor]) -> Float32:
+    """(T, n, 3) points of some frames in blocks, so that memory stays bounded for a clip of any length.
 
-    from reconstruct.models.skinning import skin
+    `pose` makes them of a shape and rows of motion, with the working memory of `size` vertices.
+    """
+    import torch
 
     if space not in SPACES:
         raise DatasetError(f"space {space!r} is not known; give one of {', '.join(SPACES)}")
@@ -288,16 +302,15 @@ def _posed(clip: Clip, loaded: _Loaded, space: str, frames: slice, vertex_ids: N
         motion[place] = np.where(np.isfinite(motion[place]), np.float32(0), motion[place])
     finite = np.all([np.isfinite(values).all(1) for values in motion], axis=0)
     known = np.flatnonzero(valid[frames] & finite)
-    skinning = _skinning(loaded, None if vertex_ids is None else vertex_ids.tobytes())
-    count = len(skinning.vertex_ids)
-    result = np.full((len(motion[0]), count, 3), np.nan, dtype=np.float32)
-    step = max(1, BLOCK_BYTES // (BYTES_PER_VERTEX * count))
+    parts = []
+    step = max(1, BLOCK_BYTES // (BYTES_PER_VERTEX * size))
     identity = torch.from_numpy(shape)
     with torch.no_grad():
-        for first in range(0, len(known), step):
-            block = known[first : first + step]
-            arguments = [identity, *(torch.from_numpy(values[block]) for values in motion)]
-            result[block] = skin(skinning, *arguments).numpy()
+        for first in range(0, len(known), step) or (0,):  # without a frame, for the number of points
+            arguments = [identity, *(torch.from_numpy(values[known[first : first + step]]) for values in motion)]
+            parts.append(pose(*arguments).numpy())
+    result = np.full((len(motion[0]), *parts[0].shape[1:]), np.nan, dtype=np.float32)
+    result[known] = np.concatenate(parts)
     return result
 
 

@@ -48,7 +48,8 @@ HEADS = (
 def prepared() -> tuple[HeadModel, Embedding]:
     """The open head and where MediaPipe's landmarks lie on it."""
     model = load_model()
-    return model, embedding_for(model, make_detector(LandmarkConfig()).name)
+    # of a detector that sees its surface points: the landmarks here are made of those
+    return model, embedding_for(model, make_detector(LandmarkConfig()).name).on_surface()
 
 
 def cells(errors: Errors, focal: float, true_focal: float, nme: float) -> list[float]:

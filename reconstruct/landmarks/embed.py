@@ -11,6 +11,7 @@ from reconstruct.landmarks import make_detector
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.official import complete
 from reconstruct.models.registry import official_embedding
+from reconstruct.response import with_response
 from schemas.config import LandmarkConfig
 from schemas.errors import UsageError
 
@@ -37,6 +38,7 @@ def embedding_for(model: HeadModel, detector_name: str, config: LandmarkConfig |
             made = compute_embedding(
                 model, detector.name, detector.detect_image, points.eyeball_points, points.open_mouth_points
             )
+            made = with_response(model, made, detector.detect_image, points.eyeball_points)
         LOGGER.info(
             "the landmarks of %s lie on %s to within %.1f mm (median over the landmarks)",
             detector_name,

@@ -76,7 +76,7 @@ def complete(official: Embedding, computed: Embedding) -> Embedding:
         first, second = getattr(official, name), getattr(computed, name)
         return np.where(known.reshape(-1, *[1] * (first.ndim - 1)), first, second).astype(first.dtype)
 
-    names = ("vertices", "barycentric", "spread_m", "samples")
+    names = ("vertices", "barycentric", "spread_m", "samples", "offset_m", "response")
     return dataclasses.replace(computed, **{name: merge(name) for name in names})
 
 
@@ -115,7 +115,8 @@ def _scattered(
     samples = np.zeros(total, dtype=np.int32)
     triangles[indices], barycentric[indices] = vertices, weights
     spread_m[indices], samples[indices] = spread, 1
-    return Embedding(str(total), model.sha256, triangles, barycentric, spread_m, samples)
+    offset_m, response = np.zeros((total, 3), np.float32), np.zeros((total, 3, model.num_shape), np.float32)
+    return Embedding(str(total), model.sha256, triangles, barycentric, spread_m, samples, offset_m, response)
 
 
 def _points(

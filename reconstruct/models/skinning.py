@@ -110,7 +110,8 @@ def skin(
     feature = (rotations[:, 1:] - identity).reshape(frames, 36)
     coefficients = torch.cat([shape, expression], dim=1)
     offsets = coefficients @ model.shapedirs.T + feature @ model.posedirs.T
-    vertices = model.template + offsets.reshape(frames, -1, 3)
+    count = len(model.template)
+    vertices = model.template + offsets.reshape(frames, count, 3)
     joints = model.joint_template + (shape @ model.joint_dirs.T).reshape(frames, 5, 3)
     world_rotation, world_offset = [rotations[:, 0]], [joints[:, 0]]
     for joint in range(1, 5):
@@ -120,7 +121,7 @@ def skin(
         world_rotation.append(world_rotation[parent] @ rotations[:, joint])
     rotation = torch.stack(world_rotation, dim=1)
     offset = torch.stack(world_offset, dim=1) - (rotation @ joints[..., None])[..., 0]
-    blended = (model.weights @ rotation.reshape(frames, 5, 9)).reshape(frames, -1, 3, 3)
+    blended = (model.weights @ rotation.reshape(frames, 5, 9)).reshape(frames, count, 3, 3)
     moved = (blended @ vertices[..., None])[..., 0] + model.weights @ offset
     return moved + translation[:, None]
 

@@ -223,6 +223,8 @@ def fake(model_sha256: str) -> Embedding:
         barycentric=random.dirichlet([1, 1, 1], 5).astype(np.float32),
         spread_m=random.uniform(size=5).astype(np.float32),
         samples=np.arange(5, dtype=np.int32),
+        offset_m=random.normal(size=(5, 3)).astype(np.float32),
+        response=random.normal(size=(5, 3, 4)).astype(np.float32),
     )
 
 

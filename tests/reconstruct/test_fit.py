@@ -59,6 +59,12 @@ def seen_head(
 
 
 @pytest.fixture(scope="module")
+def embedding(embedding: Embedding) -> Embedding:
+    """Of a detector that sees the surface points, which the clips here are made of."""
+    return embedding.on_surface()
+
+
+@pytest.fixture(scope="module")
 def clip(open_head: HeadModel, embedding: Embedding) -> KnownClip:
     """A head of the model that speaks, turns by up to 25 degrees, looks about and blinks; its landmarks are exact."""
     return model_clip(open_head, embedding, 0, frames=40)
@@ -165,7 +171,7 @@ def test_very_short_clips(open_head: HeadModel, embedding: Embedding, frames: in
 def test_a_detector_with_few_landmarks(open_head: HeadModel, embedding: Embedding) -> None:
     """The 68 points of iBUG, by the nearest of MediaPipe's: no irises, and too few for a coarse part of them."""
     chosen = np.array(IBUG_AMONG_MEDIAPIPE)
-    arrays = ("vertices", "barycentric", "spread_m", "samples")
+    arrays = ("vertices", "barycentric", "spread_m", "samples", "offset_m", "response")
     few = dataclasses.replace(
         embedding, detector="face-alignment 1.0", **{name: getattr(embedding, name)[chosen] for name in arrays}
     )

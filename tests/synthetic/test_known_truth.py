@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from reconstruct.camera import FACING_CAMERA
 from reconstruct.embedding import Embedding
+from reconstruct.landmark_points import landmark_points
 from reconstruct.landmarks.topology import interocular
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.skinning import prepare, skin
@@ -31,23 +32,34 @@ from synthetic.known_truth import (
     turned,
 )
 
+MOTION = ("expression", "global_pose", "neck_pose", "jaw_pose", "left_eye_pose", "right_eye_pose", "translation")
+
 
 @pytest.fixture(scope="module")
 def clip(open_head: HeadModel, embedding: Embedding) -> KnownClip:
-    return model_clip(open_head, embedding, seed=7, frames=40)
+    return model_clip(open_head, embedding.on_surface(), seed=7, frames=40)
 
 
 def test_landmarks_lie_on_the_full_mesh(clip: KnownClip, open_head: HeadModel, embedding: Embedding) -> None:
     truth, frame = clip.truth, 17
     rows = slice(frame, frame + 1)
-    names = ("expression", "global_pose", "neck_pose", "jaw_pose", "left_eye_pose", "right_eye_pose", "translation")
-    moving = [torch.as_tensor(getattr(truth, name)[rows], dtype=torch.float64) for name in names]
+    moving = [torch.as_tensor(getattr(truth, name)[rows], dtype=torch.float64) for name in MOTION]
     mesh = skin(prepare(open_head, dtype=torch.float64), torch.as_tensor(truth.shape).double(), *moving)[0].numpy()
     for point in (1, 33, 152, 263, 468, 477):
         corners = mesh[embedding.vertices[point]]
         x, y, z = embedding.barycentric[point].astype(float) @ corners
         expected = truth.focal_px * np.array([x, y]) / z + np.array(SIZE) / 2
         np.testing.assert_allclose(clip.landmarks.face_xy[frame, point], expected, atol=1e-2)
+
+
+def test_landmarks_are_where_the_detector_sees_them(open_head: HeadModel, embedding: Embedding) -> None:
+    beside = model_clip(open_head, embedding, seed=7, frames=3)
+    shape, *motion = (torch.as_tensor(getattr(beside.truth, name), dtype=torch.float64) for name in ("shape", *MOTION))
+    points = skin(landmark_points(open_head, embedding, torch.float64), shape, *motion).numpy()
+    expected = beside.truth.focal_px * points[..., :2] / points[..., 2:] + np.array(SIZE) / 2
+    assert np.abs(beside.landmarks.face_xy - expected).mean() < 0.05  # skinning weights are interpolated in one of them
+    plain = model_clip(open_head, embedding.on_surface(), seed=7, frames=3)
+    assert np.abs(beside.landmarks.face_xy - plain.landmarks.face_xy).mean() > 0.3
 
 
 def test_the_head_turns_as_far_as_it_should_and_fills_the_picture_alike(clip: KnownClip) -> None:
@@ -67,13 +79,13 @@ def test_the_head_turns_as_far_as_it_should_and_fills_the_picture_alike(clip: Kn
 def test_the_same_seed_repeats_and_noise_is_as_strong_as_asked(
     clip: KnownClip, open_head: HeadModel, embedding: Embedding
 ) -> None:
-    again = model_clip(open_head, embedding, seed=7, frames=40)
+    again = model_clip(open_head, embedding.on_surface(), seed=7, frames=40)
     np.testing.assert_array_equal(clip.landmarks.face_xy, again.landmarks.face_xy)
-    noisy = model_clip(open_head, embedding, seed=7, frames=40, noise_px=1.5)
+    noisy = model_clip(open_head, embedding.on_surface(), seed=7, frames=40, noise_px=1.5)
     difference = noisy.landmarks.face_xy - clip.landmarks.face_xy
     assert difference.std() == pytest.approx(1.5, rel=0.02)
     assert abs(difference.mean()) < 0.05
-    other = model_clip(open_head, embedding, seed=8, frames=40)
+    other = model_clip(open_head, embedding.on_surface(), seed=8, frames=40)
     assert other.truth.focal_px != clip.truth.focal_px
     assert np.abs(other.truth.shape - clip.truth.shape).max() > 0.1
 
@@ -131,7 +143,7 @@ class _Person:
 def test_a_head_of_anny_is_placed_and_moved_as_its_truth_says(open_head: HeadModel, embedding: Embedding) -> None:
     shape = random_shape(open_head, np.random.default_rng(4))
     person: Any = _Person(open_head, shape)
-    clip = anny_clip(person, open_head, embedding, seed=5, frames=10)
+    clip = anny_clip(person, open_head, embedding.on_surface(), seed=5, frames=10)
     assert clip.face is not None
     np.testing.assert_allclose(clip.truth.shape, shape, atol=0.02)
     # jaw and eye joints against sculpted actions: equal to a fraction of a millimetre

@@ -44,9 +44,17 @@ def skinned(model: HeadModel, track: HeadTrack, **changed: Any) -> NDArray[np.fl
     return np.asarray(skin(prepare(model, dtype=torch.float64), *arguments).numpy())
 
 
-def on_surface(embedding: Embedding, vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (T, L, 3)."""
-    return np.asarray((embedding.barycentric[:, :, None] * vertices[:, embedding.vertices]).sum(2))
+def seen(model: HeadModel, embedding: Embedding, track: HeadTrack, **changed: Any) -> NDArray[np.float64]:
+    """Points (T, L, 3): on the skinned surface, and from there the detector's offset, turned as the landmark is."""
+    vertices = skinned(model, track, **changed)
+    exact = (embedding.barycentric[:, :, None] * vertices[:, embedding.vertices]).sum(2)
+    poses = (np.nan_to_num(changed.get(name, getattr(track, name))) for name in ORDER[1:6])
+    root, neck, *others = (Rotation.from_rotvec(pose) for pose in poses)
+    head = root * neck
+    turns = np.stack([root.as_matrix(), head.as_matrix(), *((head * other).as_matrix() for other in others)])
+    weights = (embedding.barycentric[:, :, None] * model.weights[embedding.vertices]).sum(1)
+    offset = embedding.offset_m + embedding.response @ track.shape
+    return np.asarray(exact + np.einsum("lj,jtab,lb->tla", weights, turns, offset))
 
 
 def clip_track(record: ClipRecord) -> HeadTrack:
@@ -65,7 +73,7 @@ def talk(open_head: HeadModel, embedding: Embedding) -> ClipRecord:
     for values in arrays.values():
         values[~valid] = np.nan
     track = dataclasses.replace(track, **arrays, valid=valid)
-    points = on_surface(embedding, skinned(open_head, track))
+    points = seen(open_head, embedding, track)
     centre = torch.as_tensor(track.principal_point).double()
     pixels = project(torch.as_tensor(points), track.focal_px, centre)[..., :2].numpy()
     noise = np.random.default_rng(0).normal(0, NOISE_PX, pixels.shape)
@@ -196,12 +204,14 @@ def test_projected_landmarks_are_as_near_as_the_residual_says(clip: Clip, track:
     assert clip["residual_px"][track.valid].min() > 0.5 * NOISE_PX
 
 
-def test_landmarks_lie_on_the_surface(clip: Clip, track: HeadTrack, open_head: HeadModel, embedding: Embedding) -> None:
+def test_landmarks_are_where_the_detector_sees_them(
+    clip: Clip, track: HeadTrack, open_head: HeadModel, embedding: Embedding
+) -> None:
     for space, changed in (
         ("camera", {}),
         ("model", {"global_pose": np.zeros((30, 3)), "translation": np.zeros((30, 3))}),
     ):
-        truth = on_surface(embedding, skinned(open_head, track, **changed))
+        truth = seen(open_head, embedding, track, **changed)
         made = geometry.clip_landmarks3d(clip, space=space, start=3, stop=20)
         np.testing.assert_array_equal(np.isnan(made[:, 0, 0]), ~track.valid[3:20])
         np.testing.assert_allclose(made[track.valid[3:20]], truth[3:20][track.valid[3:20]], atol=2e-6)
@@ -307,7 +317,8 @@ def test_bundled_embeddings(own: Dataset, embedding: Embedding, monkeypatch: pyt
 
     put("first")
     np.testing.assert_array_equal(geometry.clip_landmarks3d(clip, stop=1), whole)
-    rolled = {name: np.roll(getattr(embedding, name), 1, axis=0) for name in ("vertices", "barycentric")}
+    places = ("vertices", "barycentric", "offset_m", "response")
+    rolled = {name: np.roll(getattr(embedding, name), 1, axis=0) for name in places}
     second = put("second", **rolled)
     with pytest.raises(DatasetError, match=r"several detectors: first, second; choose one with detector="):
         geometry.clip_landmarks3d(clip)

@@ -20,6 +20,12 @@ from reconstruct.models.skinning import SkinningModel, axis_angle_to_matrix, pre
 TWO = slice(0, 2)
 
 
+@pytest.fixture(scope="module")
+def embedding(embedding: Embedding) -> Embedding:
+    """Of a detector that sees the surface points, which the clips here are made of."""
+    return embedding.on_surface()
+
+
 def sharp(model: HeadModel, embedding: Embedding) -> tuple[HeadModel, Embedding]:
     """Both with weights that sum to one in float64: what float32 leaves over is not what is tested here."""
     weights, corners = model.weights.astype(np.float64), embedding.barycentric.astype(np.float64)

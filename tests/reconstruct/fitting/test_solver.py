@@ -10,12 +10,15 @@ import torch
 from known_heads import FOCAL, firm, frame_times, known_head, known_problem, landmarks_of, state_of
 
 from reconstruct.embedding import Embedding
-from reconstruct.fitting.derivatives import Geometry
+from reconstruct.fitting.derivatives import FACING_MATRIX, Geometry
 from reconstruct.fitting.objective import cost, priors_of, residuals
 from reconstruct.fitting.problem import Known, Problem, State, make_problem
 from reconstruct.fitting.solver import (
     Equations,
+    MotionEquations,
     _step,
+    _straightened,
+    _trusted,
     motion_equations,
     place,
     solve_motion,
@@ -28,6 +31,12 @@ from schemas.config import FitConfig
 
 Setting = tuple[Problem, State]
 FEW_KEYS = FitConfig(key_frames=4)
+
+
+@pytest.fixture(scope="module")
+def embedding(embedding: Embedding) -> Embedding:
+    """Of a detector that sees the surface points, which the clips here are made of."""
+    return embedding.on_surface()
 
 
 def known_of(truth: State) -> Known:
@@ -274,3 +283,39 @@ def test_the_curvature_is_that_of_the_solution(person: tuple[Problem, State, Sta
     # what one more step would gain, as a fraction of the objective
     step = torch.linalg.solve(again.hessian, (in_time * inside)[..., None])[..., 0]
     assert float((in_time * inside * step).sum()) < 0.05 * value(problem, found)
+
+
+def test_landmarks_that_no_frame_trusts_are_not_worked_on(person: tuple[Problem, State, State]) -> None:
+    problem, _, found = person
+    fewer = _trusted(problem)
+    assert len(fewer.points.template) == int((problem.trust > 0).any(0).sum()) < len(problem.points.template)
+    geometry = Geometry(problem, found.shape)
+    assert cost(fewer, Geometry(fewer, found.shape), found, True) == pytest.approx(cost(problem, geometry, found, True))
+    few = MotionEquations(fewer, Geometry(fewer, found.shape)).with_priors(found)
+    whole = MotionEquations(problem, geometry).with_priors(found)
+    torch.testing.assert_close(few.hessian, whole.hessian, rtol=1e-9, atol=1e-9 * float(whole.hessian.abs().max()))
+    torch.testing.assert_close(few.gradient, whole.gradient, rtol=1e-9, atol=1e-9 * float(whole.gradient.abs().max()))
+
+
+def test_a_straightened_step_keeps_a_head_in_its_place(person: tuple[Problem, State, State]) -> None:
+    """A longer lens and a head as much further away, as far as a linear step knows: it stays as large as it is."""
+    problem, truth, _ = person
+    places, zoom = problem.columns.translation, 0.3
+    geometry = Geometry(problem, truth.shape)
+    middle = geometry.rest.mean(0)
+    still = torch.zeros_like(truth.motion)
+    still[:, places] = torch.tensor([0.05, 0.02, 0.9], dtype=torch.float64)
+    before = State(truth.shape, truth.log_focal, still)
+    world = axis_angle_to_matrix(still[:, problem.columns.rotation]) @ FACING_MATRIX
+    start = world @ (middle - geometry.joints[0]) + geometry.joints[0] + still[:, places]
+    errors = []
+    for part in (1.0, 0.1):
+        moved = still.clone()
+        moved[:, places] += part * zoom * start * torch.tensor([0.0, 0.0, 1.0])
+        trial = State(truth.shape, truth.log_focal + part * zoom, moved)
+        straight = _straightened(geometry, before, geometry, trial)
+        after = start + straight.motion[:, places] - still[:, places]
+        pixels = [s.log_focal.exp() * at[:, :2] / at[:, 2:] for s, at in ((before, start), (straight, after))]
+        torch.testing.assert_close(pixels[1], pixels[0], rtol=1e-9, atol=1e-9)
+        errors.append(float((straight.motion - trial.motion).abs().max()))
+    assert 0 < errors[1] < 0.02 * errors[0]  # of second order

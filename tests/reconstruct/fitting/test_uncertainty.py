@@ -23,6 +23,12 @@ Setting = tuple[Problem, State]
 
 
 @pytest.fixture(scope="module")
+def embedding(embedding: Embedding) -> Embedding:
+    """Of a detector that sees the surface points, which the clips here are made of."""
+    return embedding.on_surface()
+
+
+@pytest.fixture(scope="module")
 def posed(open_head: HeadModel, embedding: Embedding) -> Setting:
     return known_problem(open_head, embedding, 8)
 

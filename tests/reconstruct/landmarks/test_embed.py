@@ -28,6 +28,8 @@ def made_up(model: HeadModel, detector: str) -> Embedding:
         barycentric=np.full((count, 3), 1 / 3, np.float32),
         spread_m=np.linspace(0.001, 0.003, count).astype(np.float32),
         samples=np.full(count, 5, np.int32),
+        offset_m=np.zeros((count, 3), np.float32),
+        response=np.zeros((count, 3, model.num_shape), np.float32),
     )
 
 
@@ -38,18 +40,24 @@ def test_the_named_detector_measures_once(
     config = LandmarkConfig(backend="face-alignment", weights_path=str(write_network(tmp_path / "dot.pt")))
     with make_detector(config) as detector:
         name = detector.name
-    calls = []
+    calls: list[object] = []
 
     def compute(model: HeadModel, name: str, detect: object, eyeballs: object, lips: object) -> Embedding:
         calls.append((name, eyeballs, lips))
         return made_up(model, name)
 
+    def with_response(_: HeadModel, made: Embedding, detect: object, eyeballs: object) -> Embedding:
+        calls.append(("response", eyeballs))
+        return made
+
     monkeypatch.setattr(embed, "compute_embedding", compute)
+    monkeypatch.setattr(embed, "with_response", with_response)
     with caplog.at_level(logging.INFO):
         first = embed.embedding_for(open_head, name, config)
     assert "to within 2.0 mm" in caplog.text
     again = embed.embedding_for(open_head, name, config)
-    assert calls == [(name, IBUG_68.eyeball_points, IBUG_68.open_mouth_points)]
+    points = IBUG_68
+    assert calls == [(name, points.eyeball_points, points.open_mouth_points), ("response", points.eyeball_points)]
     assert np.array_equal(first.vertices, again.vertices)
     assert embeddings.embedding_path(open_head.sha256, name).is_file()
 
