@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test test-whisperx lint format bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 13), f"Python 3.10 to 3.12 is needed, this is {sys.version}; call make PYTHON=python3.11"'
@@ -25,6 +25,16 @@ demo: $(VENV)/.installed  ## three synthetic talkers through the whole pipeline,
 
 test: $(VENV)/.installed-dev lint  ## everything that CI checks
 	$(BIN)/python -m pytest
+
+WHISPERX := .venv-whisperx
+
+$(WHISPERX)/.installed:
+	$(PYTHON) -m venv $(WHISPERX)
+	$(WHISPERX)/bin/pip install --quiet 'whisperx>=3.8,<4'
+	touch $@
+
+test-whisperx: $(VENV)/.installed-dev $(WHISPERX)/.installed  ## WhisperX for real, in its own environment (8 GB)
+	TALKSET_WHISPERX_PYTHON=$(abspath $(WHISPERX))/bin/python $(BIN)/python -m pytest -s tests/annotate/test_whisperx_backend.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -63,6 +63,34 @@ def read_audio(path: str | Path, start_us: int, end_us: int, rate: int = 16_000)
     return np.pad(samples, (0, count - len(samples)))
 
 
+def audio_span_us(path: str | Path) -> tuple[int, int]:
+    """First and last microsecond of a file's sound on its source clock, as its container says.
+
+    Raises TalksetError: missing_file; no_audio without an audio stream; decode_error for a file that is no container or
+    says nothing of its length.
+    """
+    if not Path(path).is_file():
+        raise TalksetError("missing_file", f"{path} does not exist", "Check the path")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise TalksetError("no_audio", f"{path} has no audio stream", "Leave the clip out or supply its sound")
+            stream = container.streams.audio[0]
+            clock = Fraction(container.start_time or 0, 1_000_000)
+            base = stream.time_base or Fraction(1)
+            start = Fraction(0) if stream.start_time is None else stream.start_time * base - clock
+            if stream.duration is not None:
+                length = stream.duration * base
+            elif container.duration is not None:
+                length = Fraction(container.duration, 1_000_000) - start
+            else:
+                raise TalksetError("decode_error", f"{path} does not say how long it is", "Convert it to WAV or MP4")
+    except av.error.FFmpegError as error:
+        message = f"{path} is no sound or video file that can be read: {error}"
+        raise TalksetError("decode_error", message, "Play the file with ffplay") from error
+    return max(0, round(start * 1_000_000)), round((start + length) * 1_000_000)
+
+
 def write_wav(path: str | Path, samples: Float32, rate: int) -> None:
     """Write mono samples (N,), full scale 1.0, as a 16-bit PCM WAV file that appears whole or not at all.
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pipelines.build import head_track, landmark_track
+from pipelines.download import public
 from pipelines.keys import digest_of
 from pipelines.ledger import DONE, FAILED
 from pipelines.report import Problem
 from pipelines.results import ResultStore
 from pipelines.session import SourceState
 from pipelines.stage import ClipItem
-from pipelines.words import cut_words
+from pipelines.words import cut_words, speech_ratio, word_scores, word_warnings
 from pipelines.work import Step
 from schemas.errors import REASONS
 from schemas.records import ClipRecord
@@ -119,7 +120,7 @@ def _common(state: SourceState) -> dict[str, Any]:
     source, info = state.source, state.value("probe")
     return {
         "source_id": _source_id(state),
-        "source_uri": source.uri,
+        "source_uri": public(source.uri),
         "source_sha256": state.sha256,
         "speaker": source.speaker,
         "language": source.language,
@@ -185,6 +186,8 @@ def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step]) -> Draf
         **{name: fit[name] for name in ("held_out_nme", "uncertainty_mm", "jitter_px", "psnr_db")},
         "detector_jitter_px": landmarks["detector_jitter_px"],
         "valid_ratio": landmarks["valid_ratio"],
+        "speech_ratio": speech_ratio(state.value("words") or {}, clip.clip.span),
+        **word_scores(state.value("words") or {}),
         "transcript": transcript,
         "track": segment["tracks"][clip.unit],
         "warnings": "; ".join(warnings) or None,
@@ -209,5 +212,6 @@ def _speech(state: SourceState, clip: ClipItem) -> tuple[Transcription | None, s
         return None, state.source.transcript if alone else None, warnings
     words, cut = cut_words(given, clip.clip.span)
     warnings = [f"words cut by the border of the clip: {', '.join(cut)}"] if cut else []
+    warnings += word_warnings(given)
     whole = alone and len(words.words) == len(given["words"])
     return words, state.source.transcript if whole else " ".join(word.label for word in words.words) or None, warnings

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,10 @@ from numpy.typing import NDArray
 from pipelines.keys import person_digest, section_digest
 from pipelines.results import Result, pack, unpack
 from pipelines.stage import ClipItem, Job, SourceItem, Stage, View
-from pipelines.words import to_json
+from pipelines.words import spoken_words
 from schemas.config import Config
 from schemas.errors import TalksetError
-from schemas.types import HeadTrack, LandmarkTrack, VideoInfo
+from schemas.types import Float32, HeadTrack, LandmarkTrack, VideoInfo
 
 
 class Probe(Stage[SourceItem]):
@@ -25,11 +27,12 @@ class Probe(Stage[SourceItem]):
     name = "probe"
 
     def run(self, job: Job[SourceItem]) -> Result:
-        """`VideoInfo` as JSON. Raises the errors of `reconstruct.video.probe`, and bad_value."""
-        from reconstruct.video import probe
+        """`VideoInfo` as JSON. Raises the errors of `pipelines.decoding.probe`, and bad_value."""
+        from pipelines.decoding import probe
 
         item = job.item
-        info = probe(item.path)
+        with source_file(job) as path:
+            info = probe(path, job.config.run.decode)
         start, end = item.source.start_us, info.video_start_us + info.duration_us
         if start is not None and start >= end:
             message = f"start {start / 1e6:g} s is not inside {item.path}, which ends at {end / 1e6:g} s"
@@ -47,47 +50,48 @@ class Segment(Stage[SourceItem]):
 
     def run(self, job: Job[SourceItem]) -> Result:
         """Clips and rejected spans. Raises decode_error and truncated."""
+        from pipelines.decoding import GuardedReader
         from pipelines.segment import segment_source
 
         item, finder, config = job.item, job.models.finder, job.config.segment
-        return Result(segment_source(item.path, item.sha256, item.source_id, item.span, finder, config))
+        with source_file(job) as path, GuardedReader(path, job.config.run.decode) as reader:
+            return Result(segment_source(reader, item.sha256, item.source_id, item.span, finder, config))
 
 
 class Words(Stage[SourceItem]):
-    """Source: words and phones of its transcript, over the whole span; each clip takes its own from them."""
+    """Source: words and phones of its sound, over the whole span; each clip takes its own from them."""
 
     name = "words"
+    version = 2
     section = "align"
     needs = ("probe",)
     models = ("aligner",)
-    decided_later = ("enabled",)
+    decided_later = ("enabled", "recognize", "whisperx")  # the aligner's name carries the models of WhisperX
 
     def inputs(self, item: SourceItem) -> tuple[str, ...]:
         """What is said, and in which language."""
         return (item.source.transcript or "", item.source.language or "")
 
     def wanted(self, view: View[SourceItem]) -> bool:
-        """Where there is a transcript, and a clip to take words from it."""
-        said = view.config.align.enabled and bool(view.item.source.transcript)
+        """Where there is a transcript, or one may be heard, and a clip to take words from it."""
+        align = view.config.align
+        said = align.enabled and (align.recognize or bool(view.item.source.transcript))
         return said and bool(view.values["segment"]["clips"])
 
     def run(self, job: Job[SourceItem]) -> Result:
         """Words and phones on the source clock, or the reason why there are none: that costs no clip."""
         from annotate.audio import read_audio
+        from pipelines.decoding import guarded
 
-        item, info = job.item, video_info(job.results["probe"].value)
-        start, end = source_span(item, info)
-        language = item.source.language or "en"
-        try:
-            if language.lower().replace("_", "-").partition("-")[0] not in ("en", "eng", "english"):
-                message = f"the transcript is in {language!r}, the aligner {job.config.align.backend} knows English"
-                raise TalksetError("bad_transcript", message)
-            spoken = job.models.aligner.align(read_audio(item.path, start, end), item.source.transcript or "")
-        except TalksetError as error:
-            if error.reason not in ("bad_transcript", "no_audio", "decode_error"):
-                raise
-            return Result({"words": [], "phones": [], "reason": error.reason, "message": error.message})
-        return Result({**to_json(spoken, start), "reason": None, "message": None})
+        item, decode = job.item, job.config.run.decode
+        span = source_span(item, video_info(job.results["probe"].value))
+
+        def read(start_us: int, end_us: int) -> Float32:
+            with source_file(job) as path:
+                return guarded(path, decode, read_audio, start_us, end_us)
+
+        source, aligner = item.source, job.models.aligner
+        return Result(spoken_words(read, span, source.transcript, source.language, aligner, job.scratch))
 
 
 class Landmarks(Stage[ClipItem]):
@@ -101,13 +105,14 @@ class Landmarks(Stage[ClipItem]):
 
     def run(self, job: Job[ClipItem]) -> Result:
         """A `LandmarkTrack`, and how much it shakes; raises decode_error."""
+        from pipelines.decoding import frames
         from reconstruct.landmarks.topology import topology_of
         from reconstruct.reprojection import landmark_jitter
-        from reconstruct.video import frames
 
         item = job.item
-        pictures = frames(item.path, *item.span)
-        track = job.models.detector.detect(pictures, item.clip.track, item.info.width, item.info.height)
+        with source_file(job) as path:
+            pictures = frames(path, *item.span, job.config.run.decode)
+            track = job.models.detector.detect(pictures, item.clip.track, item.info.width, item.info.height)
         if not len(track.valid):
             raise TalksetError("decode_error", f"no frame of {item.path} is inside {item.span} us", "Replace the file")
         packed = pack(track)
@@ -214,14 +219,18 @@ class Media(Stage[ClipItem]):
     def run(self, job: Job[ClipItem]) -> Result:
         """An mp4 and, where there is sound, a mono wav at the sound's own rate."""
         from annotate.audio import read_audio, write_wav
+        from pipelines.decoding import guarded
         from reconstruct.video import cut_video
 
-        item = job.item
+        item, decode = job.item, job.config.run.decode
         files = {".mp4": job.scratch / "clip.mp4"}
-        cut_video(item.path, files[".mp4"], *item.span, crf=job.config.media.crf)
-        if item.info.audio_rate is not None:
+        with source_file(job) as path:
+            guarded(path, decode, cut_video, files[".mp4"], *item.span, crf=job.config.media.crf)
+            samples = None
+            if item.info.audio_rate is not None:
+                samples = guarded(path, decode, read_audio, *item.span, rate=item.info.audio_rate)
+        if samples is not None and item.info.audio_rate is not None:
             files[".wav"] = job.scratch / "clip.wav"
-            samples = read_audio(item.path, *item.span, rate=item.info.audio_rate)
             write_wav(files[".wav"], samples, item.info.audio_rate)
         return Result({"suffixes": sorted(files)}, files=files)
 
@@ -242,19 +251,32 @@ class Overlay(Stage[ClipItem]):
         target = job.scratch / "overlay.mp4"
         head, landmarks = head_track(job.results), landmark_track(job.results)
         start_us = job.item.clip.span.start_us
-        render_overlay(job.item.path, start_us, head, landmarks, job.models.head, target, job.config.overlay)
+        with source_file(job) as path:
+            render_overlay(path, start_us, head, landmarks, job.models.head, target, job.config.overlay)
         return Result({"suffixes": [".mp4"]}, files={".mp4": target})
+
+
+def source_file(job: Job[Any]) -> AbstractContextManager[Path]:
+    """The file of the item's source while the context lasts; a remote one is fetched where it is not here.
+
+    Raises the errors of `pipelines.download.fetch`.
+    """
+    from pipelines.download import local_file
+
+    item = job.item
+    return local_file(item.uri, item.path, item.sha256, job.config.run.download)
 
 
 def _refined(job: Job[ClipItem], landmarks: LandmarkTrack, head: HeadTrack) -> tuple[HeadTrack, float | None]:
     """The head refined with the pixels of the clip, and the mean PSNR in dB; None where the pixels told nothing."""
+    from pipelines.decoding import frames
     from reconstruct.photometric.refine import refine_clip
-    from reconstruct.video import frames
 
     item = job.item
-    pictures = (rgb for _, rgb in frames(item.path, *item.span))
     model, embedding = job.models.head, job.models.embedding
-    refined, report = refine_clip(model, embedding, landmarks, head, pictures, job.config.fit, item.person)
+    with source_file(job) as path:
+        pictures = (rgb for _, rgb in frames(path, *item.span, job.config.run.decode))
+        refined, report = refine_clip(model, embedding, landmarks, head, pictures, job.config.fit, item.person)
     return refined, _mean_or_none(report.psnr_after)
 
 

@@ -42,6 +42,9 @@ def check_config(config: Config) -> None:
         ),
         ("shards.max_shard_mb", shards.max_shard_mb, shards.max_shard_mb >= 1, "1 or more"),
         ("shards.zstd_level", shards.zstd_level, 1 <= shards.zstd_level <= 22, "1 to 22"),
+        ("run.retry.attempts", config.run.retry.attempts, config.run.retry.attempts >= 1, "1 or more"),
+        ("run.retry.wait_s", config.run.retry.wait_s, config.run.retry.wait_s >= 0, "0 or more"),
+        ("run.retry.max_wait_s", config.run.retry.max_wait_s, config.run.retry.max_wait_s >= 0, "0 or more"),
         ("run.error_budget", config.run.error_budget, 0 <= config.run.error_budget <= 1, "0 to 1"),
     ]
     for name, choices in (("shape_from", SHAPE_FROM), ("focal_from", FOCAL_FROM)):

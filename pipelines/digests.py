@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 LIBRARIES: Final = ("anny", "av", "mediapipe", "numpy", "opencv-python", "pocketsphinx", "pyarrow", "scipy", "torch")
 MODELS_FOLDER: Final = "models"
 """Where a data set holds the models whose licences let them travel with it."""
-LICENCES: Final = {"mediapipe": "Apache-2.0", "face-alignment": "BSD-3-Clause", "pocketsphinx": "BSD-2-Clause"}
+LICENCES: Final = {
+    "mediapipe": "Apache-2.0",
+    "face-alignment": "BSD-3-Clause",
+    "pocketsphinx": "BSD-2-Clause",
+    "whisperx": "BSD-2-Clause",
+}
 
 
 def model_digests(config: Config) -> dict[str, str]:
@@ -28,13 +33,12 @@ def model_digests(config: Config) -> dict[str, str]:
     Builds the open head when it is not built yet. Raises UsageError for an unknown name, TalksetError corrupt_data or
     missing_model for a model file that cannot be read.
     """
-    from annotate.align import ALIGNERS, make_aligner
+    from annotate.align import aligner_version
     from reconstruct import embedding
     from reconstruct.landmarks import make_detector
     from reconstruct.models.user_models import official_digest
 
-    if config.align.backend not in ALIGNERS:
-        make_aligner(config.align.backend)  # raises with a suggestion
+    aligner = aligner_version(config.align)  # raises with a suggestion
     mediapipe = version("mediapipe")
     detector = make_detector(config.landmarks).name
     given = official_digest(config.fit.head_model, detector)
@@ -43,7 +47,7 @@ def model_digests(config: Config) -> dict[str, str]:
         "finder": f"mediapipe-{mediapipe}",
         "detector": detector,
         "embedding": f"v{embedding.VERSION}" + (f"-{given}" if given else ""),
-        "aligner": f"{config.align.backend}-{version(config.align.backend)}",
+        "aligner": aligner,
     }
 
 

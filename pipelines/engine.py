@@ -27,6 +27,8 @@ class Crash:
     message: str
     traceback: str = ""
     attempts: int = 1
+    reason: str = "internal"
+    """`crashed` where the worker died."""
 
 
 class Engine(Protocol):

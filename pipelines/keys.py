@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -49,10 +50,14 @@ def result_key(
 
 def section_digest(config: Config, section: str, decided_later: Sequence[str] = ()) -> str:
     """Digest of a section of the configuration without the fields that only judge a finished result."""
-    if not section:
-        return ""
-    values = dataclasses.asdict(getattr(config, section))
-    for name in decided_later:
+    return _digest_without(getattr(config, section), tuple(decided_later)) if section else ""
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_without(section: Any, names: tuple[str, ...]) -> str:
+    """Remembered, because each result asks for it: a third of a run that has nothing to do."""
+    values = dataclasses.asdict(section)
+    for name in names:
         del values[name]
     return digest_of(values)
 

@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 
@@ -24,13 +24,21 @@ DONE, FAILED, REJECTED = "done", "failed", "rejected"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS work (
   unit TEXT NOT NULL, stage TEXT NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL,
-  reason TEXT, message TEXT, attempts INTEGER NOT NULL, seconds REAL NOT NULL,
+  reason TEXT, message TEXT, attempts INTEGER NOT NULL, seconds REAL NOT NULL, cpu_seconds REAL NOT NULL DEFAULT 0,
+  ended REAL NOT NULL DEFAULT 0, host TEXT NOT NULL DEFAULT '', uri TEXT NOT NULL DEFAULT '',
+  trace TEXT NOT NULL DEFAULT '', conditions TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (unit, stage, key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS files (
   path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+_ADDED = {
+    "cpu_seconds": "REAL NOT NULL DEFAULT 0",
+    "ended": "REAL NOT NULL DEFAULT 0",
+    **dict.fromkeys(("host", "uri", "trace", "conditions"), "TEXT NOT NULL DEFAULT ''"),
+}
+"""Columns that ledgers of earlier releases lack."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,26 @@ class Entry:
     message: str | None = None
     attempts: int = 1
     seconds: float = 0.0
+    """Wall time of the last attempt."""
+    cpu_seconds: float = 0.0
+    ended: float = 0.0
+    """When the last attempt ended, seconds since 1970."""
+    host: str = ""
+    """The machine of the last attempt."""
+    uri: str = ""
+    """Of the source, as the manifest has it; for failures."""
+    trace: str = ""
+    """Path of the last attempt's traceback, relative to the run folder; empty where there is none."""
+    conditions: str = ""
+    """Digest of the limits under which it failed (`pipelines.retry.conditions_of`)."""
+
+
+_COLUMNS = ", ".join(field.name for field in fields(Entry))
+_UPDATES = ", ".join(
+    f"{field.name}=excluded.{field.name}"
+    for field in fields(Entry)
+    if field.name not in ("unit", "stage", "key", "attempts")
+)
 
 
 class Ledger:
@@ -87,6 +115,10 @@ class Ledger:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(_TABLES)
+            present = {row[1] for row in self._database.execute("PRAGMA table_info(work)")}
+            for name, kind in _ADDED.items():
+                if name not in present:
+                    self._database.execute(f"ALTER TABLE work ADD COLUMN {name} {kind}")
         except sqlite3.Error:
             self._database.close()
             raise
@@ -96,26 +128,36 @@ class Ledger:
         self._database.close()
 
     def record(self, entries: Iterable[Entry]) -> None:
-        """Write entries; attempts add up over runs, the rest is replaced."""
-        rows = [(e.unit, e.stage, e.key, e.state, e.reason, e.message, e.attempts, e.seconds) for e in entries]
+        """Write entries; attempts add up over runs with the same conditions, the rest is replaced."""
+        rows = [astuple(entry) for entry in entries]
+        if not rows:
+            return
         with self._transaction():
             self._database.executemany(
-                "INSERT INTO work VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (unit, stage, key) DO UPDATE SET"
-                " state=excluded.state, reason=excluded.reason, message=excluded.message,"
-                " attempts=attempts+excluded.attempts, seconds=excluded.seconds",
+                f"INSERT INTO work ({_COLUMNS}) VALUES ({','.join('?' * len(fields(Entry)))})"
+                f" ON CONFLICT (unit, stage, key) DO UPDATE SET {_UPDATES}, attempts="
+                "CASE WHEN conditions=excluded.conditions THEN attempts ELSE 0 END + excluded.attempts",
                 rows,
             )
 
     def find(self, unit: str, stage: str, key: str) -> Entry | None:
         """The entry of exactly this work, or None."""
-        row = self._database.execute("SELECT * FROM work WHERE unit=? AND stage=? AND key=?", (unit, stage, key))
-        found = row.fetchone()
+        query = f"SELECT {_COLUMNS} FROM work WHERE unit=? AND stage=? AND key=?"
+        found = self._database.execute(query, (unit, stage, key)).fetchone()
         return None if found is None else Entry(*found)
 
-    def entries(self) -> Iterator[Entry]:
-        """All entries, in a fixed order."""
-        for row in self._database.execute("SELECT * FROM work ORDER BY unit, stage, key"):
+    def entries(self, state: str | None = None) -> Iterator[Entry]:
+        """All entries, or those of a state, in a fixed order."""
+        query = f"SELECT {_COLUMNS} FROM work WHERE ? IS NULL OR state=? ORDER BY unit, stage, key"
+        for row in self._database.execute(query, (state, state)):
             yield Entry(*row)
+
+    def release(self, entries: Iterable[Entry]) -> int:
+        """Forget failures, so that the next run tries them as if for the first time; returns how many."""
+        keys = [(entry.unit, entry.stage, entry.key, FAILED) for entry in entries]
+        with self._transaction():
+            query = "DELETE FROM work WHERE unit=? AND stage=? AND key=? AND state=?"
+            return max(0, self._database.executemany(query, keys).rowcount)
 
     def summary(self) -> list[tuple[str, str, str | None, int, float]]:
         """(stage, state, reason, number of units, seconds) for all that is recorded."""

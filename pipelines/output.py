@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock, Timeout
-
-from schemas.errors import TalksetError, UsageError
+from pipelines.lock import run_lock
+from schemas.errors import UsageError
 from schemas.files import (
     HIDDEN_FOLDER,
     MANIFEST_NAME,
@@ -33,7 +31,7 @@ def locked_output(root: Path) -> Iterator[None]:
     """Create the folder where it is missing and keep other runs out of it.
 
     Raises UsageError for a folder that holds something else than a data set, TalksetError not_writable (also when
-    another run holds the folder) or disk_full.
+    another run holds the folder, see `pipelines.lock`) or disk_full.
     """
     hidden = root / HIDDEN_FOLDER
     with named_errors(root):
@@ -41,20 +39,8 @@ def locked_output(root: Path) -> Iterator[None]:
             message = f"the folder {root} is not empty and holds no data set of talkset"
             raise UsageError(message, "Give a new or empty folder with --out")
         hidden.mkdir(parents=True, exist_ok=True)
-        lock, owner = FileLock(hidden / "lock"), hidden / "owner"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            holder = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "another process"
-            message = f"another run is writing {root} ({holder})"
-            raise TalksetError("not_writable", message, "Wait for it or stop it, then run again") from error
-    try:
-        write_atomic(owner, f"host {socket.gethostname()}, process {os.getpid()}\n".encode())
+    with run_lock(hidden):
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            owner.unlink(missing_ok=True)
-        lock.release()
 
 
 def files_differ(folder: Path, wanted: Mapping[str, Path]) -> bool:

@@ -59,7 +59,7 @@ class ResultStore:
 
     def path(self, stage: str, key: str, suffix: str = ".json") -> Path:
         """Where a result or one of its payloads is, or would be."""
-        return self.folder / stage / key[:2] / f"{key}{suffix}"
+        return Path(f"{self.folder}/{stage}/{key[:2]}/{key}{suffix}")  # in one go: a run asks for millions
 
     def value(self, stage: str, key: str) -> dict[str, Any] | None:
         """The JSON value of a result, or None where there is no whole one; a damaged one is removed with a warning."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,18 +18,19 @@ from pipelines.build import REVIEW_STAGES
 from pipelines.checks import check_config
 from pipelines.digests import MODELS_FOLDER, bundled_models, describe_models, library_versions, model_digests
 from pipelines.engine import make_engine
+from pipelines.events import EventLog
 from pipelines.keys import output_digest
-from pipelines.ledger import DONE, REJECTED, Entry, Ledger
+from pipelines.ledger import DONE, FAILED, REJECTED, Entry, Ledger
 from pipelines.output import BuildNote, files_differ, locked_output, place_files
 from pipelines.people import take_clips_of_people
 from pipelines.report import NoProgress, Problem, Progress, RunReport
 from pipelines.results import ResultStore
-from pipelines.session import Session, SourceState
+from pipelines.session import ERRORS_FOLDER, Session, SourceState
 from pipelines.stage import ClipItem
 from pipelines.work import Step
 from schemas.config import Config
-from schemas.errors import UsageError
-from schemas.files import MANIFEST_NAME, named_errors, refresh_manifest, write_atomic
+from schemas.errors import TalksetError, UsageError
+from schemas.files import HIDDEN_FOLDER, MANIFEST_NAME, named_errors, refresh_manifest, write_atomic
 from schemas.manifest import read_manifest
 from schemas.shards import DatasetWriter
 from schemas.tables import SCHEMA_VERSION
@@ -47,12 +51,14 @@ def run(
     *,
     base: Path | None = None,
     progress: Progress | None = None,
+    command: Sequence[str] = (),
 ) -> RunReport:
     """Build or bring up to date the data set of a manifest in a folder.
 
     `manifest` is a manifest file, a video, a folder of videos, or sources whose relative URIs start at `base` (by
-    default the working directory). What is stored under an unchanged key is not made again; a killed run goes on
-    where it was. A bad source or clip becomes a row with its reason and never stops the others.
+    default the working directory). `command` is how to start the same run again, for the record. What is stored under
+    an unchanged key is not made again; a killed run goes on where it was. A bad source or clip becomes a row with its
+    reason and never stops the others.
 
     Raises UsageError for a manifest or configuration that cannot be used, TalksetError disk_full, not_writable,
     missing_model or corrupt_data: the folder then holds the previous data set, and the same run can be started again.
@@ -66,8 +72,9 @@ def run(
         digests = model_digests(config)
         store = ResultStore(output)
         store.clear_scratch()
-        with Ledger(output) as ledger, engine:
-            session = Session(output, config, digests, ledger, store, engine, report, progress or NoProgress())
+        with Ledger(output) as ledger, EventLog(output) as events, engine, _recorded(events, report):
+            _record_start(events, config, len(sources), command)
+            session = Session(output, config, digests, ledger, store, engine, report, events, progress or NoProgress())
             states = session.take_sources(sources, base)
             clips = _distinct([clip for state in states for clip in state.clips])
             clips, steps = take_clips_of_people(session, clips)
@@ -85,6 +92,40 @@ def run(
             report.overlay_seconds = time.perf_counter() - started
             _close(session, states)
     return report
+
+
+@contextlib.contextmanager
+def _recorded(events: EventLog, report: RunReport) -> Iterator[None]:
+    """Record how the run ends, however it ends."""
+    started = time.perf_counter()
+    outcome, message = "finished", ""
+    try:
+        yield
+    except BaseException as error:
+        outcome = "failed" if isinstance(error, Exception) else "stopped"
+        message = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        counts = {"accepted": report.accepted, "rejected": report.rejected, "failed": report.failed}
+        seconds = round(time.perf_counter() - started, 3)
+        with contextlib.suppress(TalksetError):  # a full disk has ended the run by now
+            events.write("run_end", outcome=outcome, message=message, seconds=seconds, **counts)
+
+
+def _record_start(events: EventLog, config: Config, sources: int, command: Sequence[str]) -> None:
+    events.write(
+        "run_start",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        command=list(command),
+        folder=os.getcwd(),
+        config=output_digest(config),
+        versions=library_versions(),
+        sources=sources,
+        engine=config.run.engine,
+        retry=dataclasses.asdict(config.run.retry),
+        workers=1 if config.run.engine == "local" else config.run.workers or len(os.sched_getaffinity(0)),
+    )
 
 
 def read_sources(path: Path) -> tuple[list[Source], Path]:
@@ -283,3 +324,15 @@ def _close(session: Session, states: Sequence[SourceState]) -> None:
     session.ledger.record(repeated)
     session.used.update((entry.unit, entry.stage, entry.key) for entry in repeated)
     session.ledger.keep(session.used)
+    _drop_tracebacks(session)
+
+
+def _drop_tracebacks(session: Session) -> None:
+    """Remove the tracebacks of what has not failed after all, or is not asked for any more."""
+    folder = session.root / HIDDEN_FOLDER / ERRORS_FOLDER
+    if not folder.is_dir():
+        return
+    failed = {f"{entry.unit}-{entry.stage}" for entry in session.ledger.entries(FAILED)}
+    for path in folder.iterdir():
+        if path.stem.rpartition("-")[0] not in failed:
+            path.unlink()

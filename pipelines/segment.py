@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines.decoding import GuardedReader
 from pipelines.shots import ShotFinder
 from pipelines.tracks import FaceFinder, follow_faces, plan_clips
 from reconstruct.video import Reader
@@ -17,7 +17,7 @@ from schemas.types import Clip, FaceTrack, Span
 
 
 def segment_source(
-    path: Path,
+    reader: Reader | GuardedReader,
     sha256: str,
     source_id: str,
     span: tuple[int | None, int | None],
@@ -31,18 +31,17 @@ def segment_source(
     shots = ShotFinder(config.shot_threshold)
     finder.finish()  # an earlier source may have ended in an error
     pts: list[int] = []
-    with Reader(path) as reader:
-        for pts_us, rgb in reader.frames(*span):
-            shots.push(pts_us, rgb)
-            finder.push(pts_us, rgb)
-            pts.append(pts_us)
-        if reader.truncated:
-            promised, seen = reader.info.duration_us / 1e6, (reader.end_us - reader.info.video_start_us) / 1e6
-            message = f"{path} promises {promised:.2f} s and ends after {seen:.2f} s"
-            raise TalksetError("truncated", message, "Fetch the file again")
-        if not pts:
-            raise TalksetError("decode_error", f"{path} has no frame in the asked span", "Mend start and end")
-        end_us, corrupt = reader.end_us, reader.corrupt_packets
+    for pts_us, rgb in reader.frames(*span):
+        shots.push(pts_us, rgb)
+        finder.push(pts_us, rgb)
+        pts.append(pts_us)
+    if reader.truncated:
+        promised, seen = reader.info.duration_us / 1e6, (reader.end_us - reader.info.video_start_us) / 1e6
+        message = f"{reader.path} promises {promised:.2f} s and ends after {seen:.2f} s"
+        raise TalksetError("truncated", message, "Fetch the file again")
+    if not pts:
+        raise TalksetError("decode_error", f"{reader.path} has no frame in the asked span", "Mend start and end")
+    end_us, corrupt = reader.end_us, reader.corrupt_packets
     samples = finder.finish()
     cuts = shots.finish(end_us)
     tracks = [track for shot in cuts for track in follow_faces(samples, shot, config)]

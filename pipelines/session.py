@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Collection, Mapping, Sequence
+import socket
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pipelines.build import REVIEW_STAGES, SOURCE_STAGES, stages_named, video_info
+from pipelines.download import content_path, is_remote, known_sha256, public
 from pipelines.engine import Crash, Engine, Task
+from pipelines.events import EventLog
 from pipelines.keys import source_unit
 from pipelines.ledger import FAILED, Entry, Ledger
 from pipelines.report import NoProgress, Progress, RunReport
 from pipelines.results import ResultStore
+from pipelines.retry import allowed_attempts, conditions_of, wait_s, worth_a_try
 from pipelines.segment import clip_from_json
 from pipelines.stage import ClipItem
 from pipelines.work import (
+    DOWNLOAD,
     OPEN,
     ClipTask,
     SourceOutcome,
@@ -26,20 +33,21 @@ from pipelines.work import (
     Step,
     advance,
     check_sha256,
+    download_key,
     failed_step,
 )
 from schemas.config import Config
 from schemas.errors import TalksetError
-from schemas.files import HIDDEN_FOLDER, write_atomic
+from schemas.files import HIDDEN_FOLDER, named_errors, write_atomic
 from schemas.manifest import local_path
 from schemas.types import Source
 
-RETRIED: Final = frozenset({"internal", "corrupt_data"})
-"""Reasons that may go away by themselves."""
-MAX_TRIES: Final = 4
-"""Attempts, over all runs, at a result that fails for such a reason."""
 FATAL: Final = frozenset({"disk_full", "not_writable", "missing_model"})
 """Reasons that every other item would meet too: they end the run."""
+ERRORS_FOLDER: Final = "errors"
+"""Folder of tracebacks in the run folder."""
+Steps = tuple[Step, ...]
+ItemT = TypeVar("ItemT", SourceRow, ClipItem)
 
 
 @dataclass
@@ -50,7 +58,7 @@ class SourceState:
     source: Source
     path: Path | None = None
     sha256: str | None = None
-    steps: tuple[Step, ...] = ()
+    steps: Steps = ()
     duplicate_of: SourceState | None = None
     clips: list[ClipItem] = field(default_factory=list)
     accepted: int = 0
@@ -76,9 +84,15 @@ class Session:
     store: ResultStore
     engine: Engine
     report: RunReport
+    events: EventLog
     progress: Progress = field(default_factory=NoProgress)
     used: set[tuple[str, str, str]] = field(default_factory=set)
     """(unit, stage, key) of everything this run rests on."""
+
+    @functools.cached_property
+    def conditions(self) -> str:
+        """Digest of the limits of this run."""
+        return conditions_of(self.config)
 
     def take_sources(self, sources: Sequence[Source], base: Path) -> list[SourceState]:
         """Take every source through the source stages; states in the order of the manifest, duplicates marked."""
@@ -90,14 +104,15 @@ class Session:
                 continue
             row = self._look(state)
             if row is None:
-                self._record(state.unit, state.steps)
+                self._record(state.unit, state.source.uri, state.steps)
             else:
                 rows.append(row)
-        self.progress.begin("sources", len(rows))
         task = SourceTask(self.root, self.config, self.digests, SOURCE_STAGES)
-        for row, outcome in self.engine.map(task, rows):
-            self._receive_source(by_unit[row.unit], row, outcome)
-            self.progress.step()
+
+        def receive(row: SourceRow, outcome: SourceOutcome | Crash) -> Steps:
+            return self._receive_source(by_unit[row.unit], row, outcome)
+
+        self._work("sources", task, rows, {row.unit: by_unit[row.unit].steps for row in rows}, receive)
         self._mark_duplicates(states)
         for state in states:
             if state.duplicate_of is None:
@@ -107,25 +122,90 @@ class Session:
 
     def take_clips(
         self, clips: Sequence[ClipItem], phase: str, stages: tuple[str, ...], counted: Collection[str] = ()
-    ) -> dict[str, tuple[Step, ...]]:
+    ) -> dict[str, Steps]:
         """Take clips through stages; steps by clip id. `counted` are the stages that are in the report already."""
-        found: dict[str, tuple[Step, ...]] = {}
+        found: dict[str, Steps] = {}
         to_do: list[ClipItem] = []
         for clip in clips:
             found[clip.unit] = self._plan(stages, clip)
             if found[clip.unit][-1].state == OPEN:
                 to_do.append(clip)
-        self.progress.begin(phase, len(to_do))
-        task: Task = ClipTask(self.root, self.config, self.digests, stages)
-        for clip, outcome in self.engine.map(task, to_do):
+        task = ClipTask(self.root, self.config, self.digests, stages)
+
+        def receive(clip: ClipItem, outcome: Steps | Crash) -> Steps:
             if isinstance(outcome, Crash):
-                outcome = _crashed(found[clip.unit], outcome)
-            found[clip.unit] = outcome
-            self._record(clip.unit, outcome)
-            self.progress.step()
+                outcome = self._crashed(self._plan(stages, clip), outcome)
+            self._record(clip.unit, clip.uri, outcome)
+            found[clip.unit] = merged(found[clip.unit], outcome)
+            return outcome
+
+        self._work(phase, task, to_do, found, receive)
         for unit, steps in found.items():
             self._settle(unit, [step for step in steps if step.stage not in counted])
         return found
+
+    def _work(
+        self,
+        phase: str,
+        task: Task,
+        items: Sequence[ItemT],
+        steps: Mapping[str, Steps],
+        receive: Callable[[ItemT, Any], Steps],
+    ) -> None:
+        """Have items worked on, and again, after a while, what failed and may go away by itself.
+
+        What is tried again comes after all that is new, so that nobody waits for it. `steps` are those so far, the last
+        open; `receive` records an outcome and returns its steps.
+        """
+        self.progress.begin(phase, len(items))
+        if items:
+            self.events.write("phase", phase=phase, items=len(items))
+        begins = {item.unit: steps[item.unit][-1] for item in items}
+        attempts = {item.unit: self._attempts(item.unit, begins[item.unit]) + 1 for item in items}
+        round_: list[tuple[float, ItemT]] = [(0.0, item) for item in items]
+        while round_:
+            again: list[tuple[float, ItemT]] = []
+            for item, outcome in self.engine.map(task, self._given(phase, round_, attempts, begins)):
+                last = receive(item, outcome)[-1]
+                pause = self._pause(item.unit, last)
+                end: dict[str, Any] = {"unit": item.unit, "attempt": attempts[item.unit], "outcome": last.state}
+                if pause is None:
+                    self.progress.step()
+                else:
+                    again.append((time.monotonic() + pause, item))
+                    attempts[item.unit], begins[item.unit] = self._attempts(item.unit, last) + 1, last
+                    end["retry_s"] = round(pause, 3)
+                self.events.write("end", phase=phase, **end)
+            round_ = sorted(again, key=lambda due: due[0])
+
+    def _given(
+        self,
+        phase: str,
+        round_: Sequence[tuple[float, ItemT]],
+        attempts: Mapping[str, int],
+        begins: Mapping[str, Step],
+    ) -> Iterator[ItemT]:
+        """Items as they are due; the engine asks for the next one when a worker is free."""
+        for due, item in round_:
+            time.sleep(max(0.0, due - time.monotonic()))
+            attempt, stage = attempts[item.unit], begins[item.unit].stage
+            self.events.write("start", phase=phase, unit=item.unit, attempt=attempt, stage=stage)
+            yield item
+
+    def _attempts(self, unit: str, step: Step) -> int:
+        """Failed attempts so far at a step."""
+        entry = self.ledger.find(unit, step.stage, step.key)
+        failed = entry is not None and entry.state == FAILED and entry.conditions == self.conditions
+        return entry.attempts if failed and entry is not None else 0
+
+    def _pause(self, unit: str, step: Step) -> float | None:
+        """Seconds until a failed step is tried again in this run, or None where it is not."""
+        if step.state != FAILED or step.reason is None:
+            return None
+        attempts = self._attempts(unit, step)
+        if attempts >= allowed_attempts(step.reason, self.config.run.retry):
+            return None
+        return wait_s(unit, attempts, self.config.run.retry)
 
     def key_of_review(self, clip: ClipItem) -> str | None:
         """Key of the overlay of a clip, or None while what it shows is not stored."""
@@ -136,18 +216,20 @@ class Session:
         """States with their files; a row that repeats the file and span of an earlier one is its duplicate."""
         states: list[SourceState] = []
         seen: dict[tuple[str, int | None, int | None], int] = {}
-        asked: dict[tuple[Path, int | None, int | None, str | None], SourceState] = {}
+        asked: dict[tuple[Path | str, int | None, int | None, str | None], SourceState] = {}
         for source in map(_storable, sources):
             name = source.uri, source.start_us, source.end_us
             occurrence = seen.get(name, 0)
             seen[name] = occurrence + 1
             state = SourceState(source_unit(source, occurrence), source)
             try:
-                state.path = Path(os.path.abspath(local_path(source.uri, base)))
+                remote = is_remote(source.uri)
+                state.path = None if remote else Path(os.path.abspath(local_path(source.uri, base)))
             except TalksetError as error:
                 state.steps = (failed_step(error.reason, str(error)),)
             else:
-                state.duplicate_of = asked.setdefault((state.path, *name[1:], source.sha256), state)
+                place = state.path or source.uri
+                state.duplicate_of = asked.setdefault((place, *name[1:], source.sha256), state)
                 if state.duplicate_of is state:
                     state.duplicate_of = None
             states.append(state)
@@ -155,6 +237,8 @@ class Session:
 
     def _look(self, state: SourceState) -> SourceRow | None:
         """The row to work on, or None where the state says already how it ends."""
+        if is_remote(state.source.uri):
+            return self._look_remote(state)
         if state.path is None:
             return None
         try:
@@ -182,40 +266,112 @@ class Session:
         state.steps = (step,)
         return None
 
-    def _plan(self, stages: tuple[str, ...], item: Any) -> tuple[Step, ...]:
+    def _look_remote(self, state: SourceState) -> SourceRow | None:
+        """As `_look`; what is known of a URI and stored needs neither a request nor the file."""
+        settings = self.config.run.download
+        state.sha256 = known_sha256(state.source.uri, state.source.sha256, settings)
+        state.path = None if state.sha256 is None else content_path(state.sha256, settings)
+        row = SourceRow(state.unit, state.source, state.path or Path(), state.sha256, 0, 0)
+        if state.sha256 is not None:
+            state.steps = self._plan(SOURCE_STAGES, row.item(state.sha256))
+        else:
+            key = download_key(state.source)
+            entry, step = self.ledger.find(state.unit, DOWNLOAD, key), Step(DOWNLOAD, key, OPEN)
+            if entry is not None and entry.state == FAILED and not worth_a_try(entry, self.config):
+                step = Step(DOWNLOAD, key, FAILED, {}, entry.reason, entry.message)
+            state.steps = (step,)
+        return row if state.steps[-1].state == OPEN else None
+
+    def _plan(self, stages: tuple[str, ...], item: Any) -> Steps:
         """Stored steps; the last is open where there is work, or failed where that work is known to fail."""
         steps = advance(stages_named(stages), item, self.config, self.digests, self.store, None)
         last = steps[-1]
         if last.state == OPEN:
             entry = self.ledger.find(item.unit, last.stage, last.key)
-            if entry is not None and entry.state == FAILED and not _worth_a_try(entry):
+            if entry is not None and entry.state == FAILED and not worth_a_try(entry, self.config):
                 steps[-1] = Step(last.stage, last.key, FAILED, {}, entry.reason, entry.message)
         return tuple(steps)
 
-    def _receive_source(self, state: SourceState, row: SourceRow, outcome: SourceOutcome | Crash) -> None:
+    def _receive_source(self, state: SourceState, row: SourceRow, outcome: SourceOutcome | Crash) -> Steps:
         if isinstance(outcome, Crash):
-            state.steps = _crashed(state.steps, outcome)
+            planned = state.steps if row.sha256 is None else self._plan(SOURCE_STAGES, row.item(row.sha256))
+            steps = self._crashed(planned, outcome)
         else:
-            state.sha256, state.steps = outcome.sha256, outcome.steps
-            if outcome.sha256 is not None:
+            state.sha256, steps = outcome.sha256, outcome.steps
+            if is_remote(row.source.uri):
+                settings = self.config.run.download
+                state.path = None if outcome.sha256 is None else content_path(outcome.sha256, settings)
+            elif outcome.sha256 is not None:
                 self.ledger.remember_sha256(row.path, row.size, row.mtime_ns, outcome.sha256)
-        self._record(state.unit, state.steps)
+        self._record(state.unit, state.source.uri, steps)
+        state.steps = merged(state.steps, steps)
+        return steps
 
-    def _record(self, unit: str, steps: Collection[Step]) -> None:
-        """Write fresh steps into the ledger; end the run for a reason that every item would meet."""
-        for step in steps:
+    def _record(self, unit: str, uri: str, steps: Collection[Step]) -> None:
+        """Write fresh steps into the record and the ledger; end the run for a reason that every item would meet."""
+        fresh = [step for step in steps if step.fresh]
+        entries = [self._entry(unit, uri, step) for step in fresh]
+        for step, entry in zip(fresh, entries, strict=True):
+            self.events.write(
+                "step",
+                unit=unit,
+                stage=step.stage,
+                outcome=step.state,
+                reason=step.reason,
+                attempt=self._attempts(unit, step) + step.attempts,
+                seconds=round(step.seconds, 4),
+                cpu_seconds=round(step.cpu_seconds, 4),
+                ended=round(step.ended, 3),
+                host=step.host,
+                trace=entry.trace,
+            )
+        for step in fresh:
             if step.reason in FATAL:
                 raise TalksetError(step.reason, step.message or step.reason)
-        self.ledger.record(
-            Entry(unit, step.stage, step.key, step.state, step.reason, step.message, step.attempts, step.seconds)
-            for step in steps
-            if step.fresh
+        self.ledger.record(entries)
+
+    def _entry(self, unit: str, uri: str, step: Step) -> Entry:
+        """The ledger's entry of a step; a traceback goes into a file of its own first."""
+        trace = ""
+        if step.traceback:
+            trace = f"{ERRORS_FOLDER}/{unit}-{step.stage}-{self._attempts(unit, step) + step.attempts}.txt"
+            with named_errors(self.root / HIDDEN_FOLDER / ERRORS_FOLDER):
+                (self.root / HIDDEN_FOLDER / ERRORS_FOLDER).mkdir(exist_ok=True)
+            write_atomic(self.root / HIDDEN_FOLDER / trace, step.traceback.encode("utf-8", "backslashreplace"))
+        return Entry(
+            unit,
+            step.stage,
+            step.key,
+            step.state,
+            step.reason,
+            step.message,
+            step.attempts,
+            step.seconds,
+            step.cpu_seconds,
+            step.ended,
+            step.host,
+            public(uri) if step.state == FAILED else "",
+            trace,
+            self.conditions if step.state == FAILED else "",
         )
-        for step in steps:
-            if step.traceback:
-                folder = self.root / HIDDEN_FOLDER / "errors"
-                folder.mkdir(exist_ok=True)
-                write_atomic(folder / f"{unit}-{step.stage}.txt", step.traceback.encode())
+
+    def _crashed(self, planned: Steps, crash: Crash) -> Steps:
+        """The steps of an item whose worker died at the first that is open, as far as the stored results tell."""
+        last = planned[-1]
+        step = Step(
+            last.stage,
+            last.key,
+            FAILED,
+            {},
+            crash.reason,
+            crash.message,
+            crash.traceback,
+            ended=time.time(),
+            host=socket.gethostname(),
+            fresh=True,
+            attempts=crash.attempts,
+        )
+        return (*planned[:-1], step)
 
     def _settle(self, unit: str, steps: Collection[Step]) -> None:
         self.report.count(steps)
@@ -263,25 +419,11 @@ def _clips(state: SourceState) -> list[ClipItem]:
         return []
     info = video_info(state.value("probe"))
     clips = [clip_from_json(value) for value in state.value("segment")["clips"]]
-    return [ClipItem(clip, state.path, state.sha256, info, state.source.speaker) for clip in clips]
+    speaker, uri = state.source.speaker, state.source.uri
+    return [ClipItem(clip, state.path, state.sha256, info, speaker, uri=uri) for clip in clips]
 
 
-def _worth_a_try(entry: Entry) -> bool:
-    return entry.reason in RETRIED and entry.attempts < MAX_TRIES
-
-
-def _crashed(planned: Sequence[Step], crash: Crash) -> tuple[Step, ...]:
-    """The steps of an item whose worker died at the first open one."""
-    last = planned[-1]
-    step = Step(
-        last.stage,
-        last.key,
-        FAILED,
-        {},
-        "internal",
-        crash.message,
-        crash.traceback,
-        fresh=True,
-        attempts=crash.attempts,
-    )
-    return (*planned[:-1], step)
+def merged(before: Steps, after: Steps) -> Steps:
+    """The steps of the last attempt; what an earlier attempt of this run made counts as made, not as found."""
+    made = {(step.stage, step.key, step.state): step for step in before if step.fresh}
+    return tuple(step if step.fresh else made.get((step.stage, step.key, step.state), step) for step in after)

@@ -33,6 +33,11 @@ class SourceItem:
     sha256: str
 
     @property
+    def uri(self) -> str:
+        """As the manifest has it."""
+        return self.source.uri
+
+    @property
     def span(self) -> tuple[int | None, int | None]:
         """The asked span, microseconds of the source clock."""
         return self.source.start_us, self.source.end_us
@@ -58,6 +63,8 @@ class ClipItem:
     info: VideoInfo
     speaker: str | None = None
     """As the manifest names who speaks; decides with which clips a person is shared."""
+    uri: str = ""
+    """Of the source; one that is remote is fetched again where its file is not here (any more)."""
     person: Known | None = None
     """Shape and focal length where other clips have a say in them."""
 
@@ -116,10 +123,10 @@ class Models:
 
     @functools.cached_property
     def aligner(self) -> Aligner:
-        """The forced aligner."""
+        """The aligner."""
         from annotate.align import make_aligner
 
-        return make_aligner(self.config.align.backend)
+        return make_aligner(self.config.align.backend, self.config.align)
 
 
 @functools.lru_cache(maxsize=1)

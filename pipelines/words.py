@@ -3,10 +3,83 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from schemas.types import Interval, Span, Transcription
+from schemas.errors import TalksetError
+from schemas.types import Float32, Interval, Span, Transcription
+
+if TYPE_CHECKING:
+    from annotate.align.base import Aligner
+
+NOT_FATAL = ("bad_transcript", "no_audio", "decode_error")
+"""Reasons for which a source has no words but keeps its clips."""
+
+
+def spoken_words(
+    read: Callable[[int, int], Float32],
+    span: tuple[int, int],
+    transcript: str | None,
+    language: str | None,
+    aligner: Aligner,
+    scratch: Path,
+) -> dict[str, Any]:
+    """Words, phones, speech and report of a span of the source clock, as JSON values.
+
+    `read` gives the samples at 16 kHz of a part of the span. With a transcript it is aligned, else words are
+    recognised. Where that is not possible for one of the reasons `NOT_FATAL`, there are no words but the reason.
+    """
+    from annotate.sound import spooled
+    from annotate.word_checks import check_words
+
+    try:
+        sound = spooled(read, *span, scratch / "sound.raw")
+        found = aligner.align(sound, transcript, language) if transcript else aligner.recognize(sound, language)
+    except TalksetError as error:
+        if error.reason not in NOT_FATAL:
+            raise
+        return {"words": [], "phones": [], "reason": error.reason, "message": error.message}
+    report = check_words(sound, found)
+    speech = [[s.start_us + span[0], s.end_us + span[0]] for s in report.speech]
+    values = {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in vars(report).items()
+        if name != "speech"
+    }
+    return {**to_json(found, span[0]), "speech": speech, "report": values, "reason": None, "message": None}
+
+
+def word_scores(words: Mapping[str, Any]) -> dict[str, Any]:
+    """The index columns of a source's words; none of them where there are no words."""
+    report = words.get("report")
+    if not report:
+        return {}
+    return {
+        "transcript_mismatch": report["mismatch"],
+        "words_per_minute": report["words_per_minute"],
+        "words_offset_ms": report["offset_ms"],
+        "words_outside_speech": report["outside_speech"],
+        "speech_without_words": report["uncovered_speech"],
+        "word_flags": " ".join(report["flags"]) or None,
+    }
+
+
+def word_warnings(words: Mapping[str, Any]) -> list[str]:
+    """What the report of a source's words warns of, for the index."""
+    from annotate.word_checks import FLAGS
+
+    report = words.get("report") or {"flags": []}
+    return [f"{flag}: {FLAGS[flag]}" for flag in report["flags"]]
+
+
+def speech_ratio(words: Mapping[str, Any], span: Span) -> float | None:
+    """Share of a clip in which somebody speaks; None where that was not measured."""
+    if "speech" not in words:
+        return None
+    speaking = sum(max(0, min(end, span.end_us) - max(start, span.start_us)) for start, end in words["speech"])
+    return float(min(1.0, speaking / (span.end_us - span.start_us)))
 
 
 def cut_words(words: Mapping[str, Any], span: Span) -> tuple[Transcription, list[str]]:

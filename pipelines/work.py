@@ -6,6 +6,7 @@ The same function plans (without models: nothing is run) and works (with them), 
 from __future__ import annotations
 
 import dataclasses
+import socket
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.build import stages_named
+from pipelines.download import content_path, fetch, is_remote
+from pipelines.keys import digest_of
 from pipelines.ledger import DONE, FAILED, REJECTED
+from pipelines.process import cpu_seconds
 from pipelines.results import Result, ResultStore
 from pipelines.stage import ClipItem, ItemT, Job, Models, SourceItem, Stage, View, key_of, loaded_models
 from schemas.config import Config
@@ -24,6 +28,8 @@ from schemas.types import Source
 
 OPEN = "open"
 """State of a step that is still to do."""
+DOWNLOAD = "download"
+"""What the fetching of a remote source is called where stages are listed."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,12 @@ class Step:
     message: str | None = None
     traceback: str = ""
     seconds: float = 0.0
+    """Wall time."""
+    cpu_seconds: float = 0.0
+    """Of the worker and its child processes."""
+    ended: float = 0.0
+    """Seconds since 1970."""
+    host: str = ""
     fresh: bool = False
     """Whether it was made or tried now."""
     attempts: int = 1
@@ -46,7 +58,10 @@ class Step:
 
 @dataclass(frozen=True)
 class SourceRow:
-    """A row of the manifest with its file; the hash is None where it is not known yet."""
+    """A row of the manifest with its file; the hash is None where it is not known yet.
+
+    A remote row has no size and time, and the path where the cache has or will have its content.
+    """
 
     unit: str
     source: Source
@@ -80,14 +95,25 @@ class SourceTask:
     def __call__(self, row: SourceRow) -> SourceOutcome:
         """Hash the file where that is needed, then run the stages."""
         sha256 = row.sha256
+        started, cpu_before = time.perf_counter(), cpu_seconds()
         try:
+            if is_remote(row.source.uri):
+                if sha256 is None:
+                    with fetch(row.source.uri, row.source.sha256, self.config.run.download) as fetched:
+                        sha256 = fetched.sha256
+                row = dataclasses.replace(row, path=content_path(sha256, self.config.run.download))
             sha256 = sha256 or sha256_file(row.path)
             check_sha256(row, sha256)
         except OSError as error:
             message = f"{row.path} cannot be read ({error.strerror or error})"
-            return SourceOutcome(None, (failed_step("unreadable_file", message),))
+            return SourceOutcome(None, (failed_step("unreadable_file", message, traceback.format_exc()),))
         except TalksetError as error:
-            return SourceOutcome(sha256, (failed_step(error.reason, str(error)),))
+            step = failed_step(error.reason, str(error), traceback.format_exc())
+            if is_remote(row.source.uri) and row.sha256 is None:
+                seconds, spent = time.perf_counter() - started, cpu_seconds() - cpu_before
+                key = download_key(row.source)
+                step = dataclasses.replace(step, stage=DOWNLOAD, key=key, seconds=seconds, cpu_seconds=spent)
+            return SourceOutcome(sha256, (step,))
         models = loaded_models(self.config)
         stages = stages_named(self.stages)
         steps = advance(stages, row.item(sha256), self.config, self.digests, ResultStore(self.root), models)
@@ -118,9 +144,15 @@ def check_sha256(row: SourceRow, sha256: str) -> None:
         raise TalksetError("sha256_mismatch", message, "Fetch the file again, or mend the manifest")
 
 
-def failed_step(reason: str, message: str) -> Step:
-    """A source that failed before any stage: no key, so it is looked at again in every run."""
-    return Step("probe", "", FAILED, {}, reason, message, fresh=True)
+def failed_step(reason: str, message: str, traceback_: str = "") -> Step:
+    """A file that failed before any stage: no key, so it is looked at again in every run, which is how it changes."""
+    host = socket.gethostname()
+    return Step("probe", "", FAILED, {}, reason, message, traceback_, ended=time.time(), host=host, fresh=True)
+
+
+def download_key(source: Source) -> str:
+    """Key of the work of fetching a source: what is asked for. What is fetched has its own key, by content."""
+    return digest_of([source.uri, source.sha256 or ""])
 
 
 def advance(
@@ -168,18 +200,31 @@ def _judged(stage: Stage[ItemT], view: View[ItemT], step: Step) -> Step:
 def _make(stage: Stage[ItemT], view: View[ItemT], keys: Mapping[str, str], store: ResultStore, models: Models) -> Step:
     """Run a stage and store its result; every error becomes a failed step."""
     key, item = keys[stage.name], view.item
-    started = time.perf_counter()
+    started, cpu_before = time.perf_counter(), cpu_seconds()
     try:
         results: dict[str, Result] = {name: store.load(name, keys[name]) for name in stage.needs}
         with store.scratch() as scratch:
             result = stage.run(Job(item, view.config, view.values, results, models, scratch))
             store.save(stage.name, key, item.unit, result)
-        value = store.load(stage.name, key).value
-    except TalksetError as error:
-        reason, message, trace = error.reason, str(error), ""
+        step = Step(stage.name, key, DONE, store.load(stage.name, key).value)
     except Exception as error:
-        reason, message, trace = "internal", f"{type(error).__name__}: {error}", traceback.format_exc()
-    else:
-        done = Step(stage.name, key, DONE, value, seconds=time.perf_counter() - started, fresh=True)
-        return _judged(stage, view, done)
-    return Step(stage.name, key, FAILED, {}, reason, message, trace, time.perf_counter() - started, fresh=True)
+        reason, message = _named(error)
+        step = Step(stage.name, key, FAILED, {}, reason, message, traceback.format_exc())
+    step = dataclasses.replace(
+        step,
+        seconds=time.perf_counter() - started,
+        cpu_seconds=cpu_seconds() - cpu_before,
+        ended=time.time(),
+        host=socket.gethostname(),
+        fresh=True,
+    )
+    return _judged(stage, view, step) if step.state == DONE else step
+
+
+def _named(error: Exception) -> tuple[str, str]:
+    """Reason and message of an error."""
+    if isinstance(error, TalksetError):
+        return error.reason, str(error)
+    if isinstance(error, MemoryError):
+        return "memory_limit", f"the worker has no memory left ({error})"
+    return "internal", f"{type(error).__name__}: {error}"

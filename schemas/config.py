@@ -122,7 +122,7 @@ class FitConfig:
     gap_noise: float = 0.02
     """Error of the distance of upper and lower lid in interocular distances: what both have wrong together drops out of
     it, so it is weighed more than their places."""
-    hold_out: int = 8
+    hold_out: int = 3
     """Every so many landmarks of the skin away from lids and lips are left out, to measure `held_out_nme`; 0: none."""
     damping: float = 1e-3
     """Levenberg-Marquardt damping of the first step, relative to the diagonal."""
@@ -138,7 +138,7 @@ class FitConfig:
     """Known focal length in pixels; estimated when not given."""
     focal_weight: float = 0.2
     """Pull of the log focal length to that of an ordinary camera (40 degrees across the longer side)."""
-    shape_weight: float = 0.03
+    shape_weight: float = 0.015
     """Pull of identity coefficients (unit variance) to the mean head."""
     expression_weight: float = 0.6
     """Pull of expression coefficients and jaw to rest."""
@@ -149,6 +149,8 @@ class FitConfig:
     the neck at rest and the whole rotation in `global_pose`, as most data sets of talking heads have it."""
     vergence_weight: float = 5.0
     """Pull of both eyes to one direction."""
+    mirror_weight: float = 1.0
+    """Pull of expressions whose two sides mostly move together, such as blinks, to each other (by their names)."""
     max_nme: float = 0.05
     """Clips with a larger mean NME are rejected as poor_fit."""
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
@@ -168,7 +170,7 @@ class WhisperxConfig:
     device: str = "cpu"
     """`cpu` or `cuda`."""
     compute_type: str = "default"
-    """Numbers that Whisper computes with: float32 on a CPU and float16 on a GPU by default; `int8` takes less memory."""
+    """Numbers of Whisper: float32 on a CPU and float16 on a GPU by default; `int8` takes less memory."""
     batch_size: int = 8
     """Pieces of sound transcribed at once."""
     diarize_model: str | None = None
@@ -272,6 +274,19 @@ class DecodeConfig:
 
 
 @dataclass(frozen=True)
+class RetryConfig:
+    """When what failed is tried again; which failures may go away by themselves is in `schemas.errors`."""
+
+    attempts: int = 4
+    """Attempts at one result that fails for a transient reason, over all runs; then it is in quarantine."""
+    wait_s: float = 2.0
+    """Least wait before the second attempt, seconds; it doubles with each further one, up to a half longer by a jitter
+    that depends on the clip."""
+    max_wait_s: float = 300.0
+    """Longest wait without its jitter, seconds."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """How to run; never part of a result's key."""
 
@@ -283,6 +298,7 @@ class RunConfig:
     """Address of a running Ray cluster; None starts one on this machine."""
     error_budget: float = 0.0
     """Fraction of sources that may fail before the exit status becomes 1."""
+    retry: RetryConfig = field(default_factory=RetryConfig)
     download: DownloadConfig = field(default_factory=DownloadConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 

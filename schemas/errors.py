@@ -13,6 +13,18 @@ REASONS: Final[dict[str, str]] = {
     "truncated": "the stream ended before the time its container promised",
     "sha256_mismatch": "the file is not the one that the manifest describes",
     "unsupported_uri": "the URI scheme is not supported",
+    "unsafe_address": "the URI leads to an address that is not public, or to a scheme that is not fetched",
+    "gone": "the server says that there is no such file, or no longer",
+    "private": "the server refuses access to the file",
+    "login_wall": "the server wants a login or a payment",
+    "geo_blocked": "the server refuses access from this country, or by law",
+    "rate_limited": "the server asks for fewer requests (transient)",
+    "unavailable": "the server or the way to it failed (transient)",
+    "too_slow": "the transfer stalled or took longer than the limit (transient)",
+    "too_large": "the file or its picture is larger than the limit",
+    "time_limit": "a step took longer than its time limit",
+    "memory_limit": "a step needed more memory than its limit",
+    "crashed": "native code ended its process, with the signal named",
     "duplicate": "the same content and span occurs earlier in the manifest",
     "too_short": "shorter than the shortest clip allowed",
     "no_face": "no face was found",
@@ -32,6 +44,26 @@ REASONS: Final[dict[str, str]] = {
     "internal": "an unexpected error, with its traceback in the run folder",
 }
 """Every reason class that may appear in a ledger or an index, with its meaning."""
+
+TRANSIENT, UNCERTAIN, DETERMINISTIC = "transient", "uncertain", "deterministic"
+ERROR_CLASSES: Final[dict[str, str]] = {
+    "rate_limited": TRANSIENT,
+    "unavailable": TRANSIENT,
+    "too_slow": TRANSIENT,
+    "corrupt_data": TRANSIENT,
+    "time_limit": UNCERTAIN,
+    "memory_limit": UNCERTAIN,
+    "crashed": UNCERTAIN,
+    "internal": UNCERTAIN,
+}
+"""Which failures may go away by themselves: transient ones are tried again up to `run.retry.attempts` times, uncertain
+ones (a busy machine or a bad file, nobody can tell) once more, and all that are not named here are deterministic: the
+same input fails in the same way. A damaged stored result is removed when it is found, so the next attempt makes it."""
+
+
+def error_class(reason: str) -> str:
+    """transient, uncertain or deterministic."""
+    return ERROR_CLASSES.get(reason, DETERMINISTIC)
 
 
 class TalksetError(Exception):

@@ -22,7 +22,7 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = "1.2.0"
+SCHEMA_VERSION: Final = "1.3.0"
 """MAJOR: a column was renamed, removed or changed its meaning; MINOR: columns were added; PATCH: descriptions."""
 
 SCHEMA_HISTORY: Final = {
@@ -32,6 +32,8 @@ SCHEMA_HISTORY: Final = {
     "1.2.0": "`held_out_nme`, `uncertainty_mm` and `at_limit` in params; `confidence`, `blendshapes` and `detector` in"
     " landmarks, and with it `face_xy` of any number of points (those of MediaPipe are 478 as before);"
     " `held_out_nme`, `uncertainty_mm`, `jitter_px`, `detector_jitter_px`, `psnr_db` and `detector` in the index",
+    "1.3.0": "`transcript_mismatch`, `words_per_minute`, `words_offset_ms`, `words_outside_speech`,"
+    " `speech_without_words` and `word_flags` in the index",
 }
 """What each version of the schema brought."""
 
@@ -284,6 +286,29 @@ INDEX: Final = Table(
             since="1.2.0",
         ),
         _label("detector", "name of the landmark detector; absent in older rows: MediaPipe", since="1.2.0"),
+        _score(
+            "transcript_mismatch",
+            "how much better any phones fit the sound of the source's words than those of the transcript",
+            "nats per 10 ms",
+            since="1.3.0",
+        ),
+        _score("words_per_minute", "in the source, long pauses left out", "1/min", low=0, since="1.3.0"),
+        _score("words_offset_ms", "how much later than the voice the source's words are", "ms", since="1.3.0"),
+        _score(
+            "words_outside_speech",
+            "fraction of the source's words that stand where nobody speaks",
+            low=0,
+            high=1,
+            since="1.3.0",
+        ),
+        _score(
+            "speech_without_words",
+            "fraction of the source's speech that no word covers",
+            low=0,
+            high=1,
+            since="1.3.0",
+        ),
+        _label("word_flags", "what is suspicious about the source's words, joined by spaces", since="1.3.0"),
     ),
 )
 

@@ -20,12 +20,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.errors import TalksetError, UsageError
+from talkset.commands.review import register as register_review
+from talkset.commands.runs import register as register_runs
+from talkset.commands.words import register as register_words
 from talkset.versions.commands import register as register_versions
 
 if TYPE_CHECKING:
     from pipelines.report import RunReport
     from schemas.config import Config
 
+given: list[str] = []
+"""The arguments of this call: what a run records as the way to start it again."""
 MAX_SHOWN = 20
 """Problems that a summary lists; --json has them all."""
 
@@ -43,6 +48,9 @@ app.add_typer(models_app, name="models")
 evaluate_app = typer.Typer(help="Measure what was made.", no_args_is_help=True)
 app.add_typer(evaluate_app, name="evaluate")
 register_versions(app)
+register_review(app)
+register_runs(app)
+register_words(app)
 console = Console(stderr=True, highlight=False)
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file over the defaults.")]
@@ -56,6 +64,7 @@ DatasetArgument = Annotated[Path, typer.Argument(help="Folder of a data set.", e
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     command = typer.main.get_command(app)
+    given[:] = sys.argv[1:] if arguments is None else arguments
     try:
         status = command.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except UsageError as error:
@@ -153,24 +162,6 @@ def verify(dataset: DatasetArgument, json_: JsonOption = False) -> int:
 
 
 @app.command()
-def status(dataset: DatasetArgument, json_: JsonOption = False) -> int:
-    """What became of every source and clip, stage by stage."""
-    from pipelines.ledger import Ledger
-    from schemas.files import HIDDEN_FOLDER
-
-    if not (dataset / HIDDEN_FOLDER).is_dir():
-        message = f"{dataset} has no run state ({HIDDEN_FOLDER})"
-        raise UsageError(message, "Give the folder that `talkset run` wrote; a copy of the data set has none")
-    with Ledger(dataset) as ledger:
-        rows = ledger.summary()
-    names = ("stage", "state", "reason", "units", "seconds")
-    if json_:
-        _print_json([dict(zip(names, row, strict=True)) for row in rows])
-    _print_table(names, [(stage, state, reason or "", n, f"{s:.1f}") for stage, state, reason, n, s in rows])
-    return 0
-
-
-@app.command()
 def export(
     dataset: DatasetArgument,
     format_: Annotated[str, typer.Option("--format", "-f", help="textgrid: words and phones for Praat.")],
@@ -186,23 +177,6 @@ def export(
     if json_:
         _print_json([str(path) for path in written])
     console.print(f"wrote {len(written)} files into {escape(str(out))}")
-    return 0
-
-
-@app.command()
-def review(
-    dataset: DatasetArgument,
-    sheet: Annotated[Path, typer.Option("--sheet", help="PNG to write: the worst clips, each at its worst frame.")],
-    clips: Annotated[int, typer.Option(min=1, help="Clips on the sheet.")] = 12,
-    json_: JsonOption = False,
-) -> int:
-    """Draw the worst clips of a data set on one sheet."""
-    from review.contact_sheet import contact_sheet
-
-    shown = contact_sheet(dataset, sheet, clips)
-    if json_:
-        _print_json(shown)
-    console.print(f"wrote {escape(str(sheet))}: {len(shown)} clips, the worst first")
     return 0
 
 
@@ -251,7 +225,7 @@ def reconstruction_command(
     """Say how good fitted heads are: against truth, on points left out of the fit, and against a second look."""
     from talkset import evaluate
 
-    with _stdout_kept_clean():
+    with stdout_kept_clean():
         settings = _settings(config, set_ or (), "local", None)
         reports = evaluate.evaluate_reconstruction(paths, settings, truth, second, floor)
     if json_:
@@ -353,16 +327,22 @@ def _run(manifest: Path, out: Path, config: Config, json_: bool) -> int:
     # BLAS reads these when it is loaded; more threads would fight the workers and change the last digits
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    from pipelines.process import stopped_by_sigterm
     from pipelines.run import run
     from talkset.progress import bar
 
+    command = ["talkset", *given]
     try:
-        with _stdout_kept_clean(), bar(console) as progress:
-            report = run(manifest, out, config, progress=progress)
+        with stdout_kept_clean(), stopped_by_sigterm(), bar(console) as progress:
+            report = run(manifest, out, config, progress=progress, command=command)
+    except UsageError:
+        raise
     except KeyboardInterrupt:
-        console.print("\nstopped; nothing that is done is lost. Go on with:")
-        console.print(f"  {shlex.join(['talkset', *sys.argv[1:]])}", markup=False, soft_wrap=True)
+        _print_resume("stopped", command)
         return 130
+    except TalksetError:
+        _print_resume("the run could not go on", command)
+        raise
     if json_:
         _print_json(report.to_json())
     _print_report(report)
@@ -370,7 +350,7 @@ def _run(manifest: Path, out: Path, config: Config, json_: bool) -> int:
 
 
 @contextlib.contextmanager
-def _stdout_kept_clean() -> Iterator[None]:
+def stdout_kept_clean() -> Iterator[None]:
     """Send what libraries print, natively or not, to stderr: stdout is for machines."""
     sys.stdout.flush()
     kept = os.dup(1)
@@ -381,6 +361,11 @@ def _stdout_kept_clean() -> Iterator[None]:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _print_resume(what: str, command: Sequence[str]) -> None:
+    console.print(f"\n{what}; nothing that is done is lost. Go on with:")
+    console.print(f"  {shlex.join(command)}", markup=False, soft_wrap=True)
 
 
 def _print_report(report: RunReport) -> None:

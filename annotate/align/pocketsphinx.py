@@ -1,160 +1,264 @@
-"""Forced alignment with pocketsphinx 5 and the English model that its wheel carries."""
+"""Words and phones with the English acoustic model that pocketsphinx carries, found by a search of our own.
+
+pocketsphinx' own forced alignment works in whole frames of 10 ms and forgets how sure it is of a boundary. Here the
+same model is evaluated in numpy: the search knows the phones across word borders and all readings of a number,
+boundaries are averaged over where they may lie, and each word is compared with what any phones would have scored.
+"""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pocketsphinx
 
-from annotate.text import Token, tokenize
-from schemas.errors import TalksetError, UsageError
-from schemas.types import Float32, Interval, Transcription
+from annotate.align import search
+from annotate.align.acoustic_model import AcousticModel, read_acoustic_model
+from annotate.align.base import Alignment
+from annotate.align.features import HOP, WINDOW, features
+from annotate.align.search import Variants
+from annotate.align.windows import WINDOW_S, Placed, Unit, place_in_windows
+from annotate.sound import RATE, Sound, as_sound
+from annotate.speech_activity import speech_probability, speech_spans
+from annotate.text import Token, is_english, pronunciations, tokenize
+from annotate.timing import TimedWord, settle
+from schemas.errors import TalksetError
+from schemas.types import Float32, Interval
 
-RATE: Final = 16_000
-_FRAME_US: Final = 10_000
-_WINDOW_US: Final = 25_625
-"""Analysis window of the acoustic model (`wlen`)."""
-
-_BOUNDARY_US: Final = (_WINDOW_US - _FRAME_US) // 2
-"""Frame i looks at [10 i, 10 i + 25.6] ms, so it stands for the 10 ms in the middle of that window."""
-
-_PAD_US: Final = 100_000
+_PAD: Final = 1_600
 """Quiet added on either side: a word that touches the edge of the clip still gets whole windows and a silence."""
 
-_SCORE_UNIT: Final = 1024 * math.log(1.0001)
-"""Nats per unit of an acoustic score: the engine's log base 1.0001, shifted by 10 bits."""
+_FRAME_S: Final = HOP / RATE
+_LATE_S: Final = 0.0035
+"""How late boundaries are found in synthetic speech whose boundaries are known (mean of twelve voices)."""
+
+_OFFSET_S: Final = ((WINDOW - HOP) / 2 - _PAD) / RATE - _LATE_S
+"""Frame i looks at [10 i, 10 i + 25.6] ms, so it stands for the 10 ms in the middle of that window."""
+
+_STATES: Final = 3
+"""Frames that a phone takes at least."""
+_MAX_VARIANTS: Final = 12
+_CHUNK_S: Final = 15.0
+"""Longest sound that is recognised at once."""
+_RECOGNISED: Final = "recognized"
 
 
 @dataclass(frozen=True)
-class _Segment:
-    """One aligned unit: dictionary word with its phones, or a phone."""
+class _Part:
+    """What stands for one graph word: a token with all its readings, or one word of a token."""
 
-    name: str
-    start: int
-    frames: int
-    score: int
-    children: tuple[_Segment, ...] = ()
+    token: int
+    variants: Variants
 
 
 class PocketsphinxAligner:
-    """Words and phones by two Viterbi passes: words with optional silences and pronunciation variants, then phones.
+    """Words and phones of an English transcript, or of what is recognised; see `annotate.align.base.Aligner`.
 
-    The score of a word or phone is exp of the mean, over its frames, of the log likelihood of the aligned state minus
-    that of the best state of the words that may be spoken at that time: 1 where the sound fits its own place in the
-    transcript best, near 0 where it fits another. It ranks clips and words and is not a probability: the median word of
-    clean speech scores about 0.25, that of a wrong transcript about 0.01.
+    The score of a word or phone is exp of the mean, over its frames, of the log likelihood of its states minus that of
+    the best state of any phone: it ranks words and is not a probability. The median word of clean speech scores about
+    0.5, that of a wrong transcript about 0.01.
 
-    Not thread-safe: one aligner holds one decoder. No state passes from one call to the next.
+    Sound of up to 40 s is aligned strictly, word after word. Longer sound is aligned in windows; there words may be
+    missing in it, and speech may be missing in the transcript.
     """
 
     def __init__(self) -> None:
-        self._decoder = pocketsphinx.Decoder(
-            lm=None,
-            # the lattice search may shorten a silence to one frame, which the phone pass then cannot place
-            bestpath=False,
-            # a known transcript is a small search: beams wide enough that hard sound is not lost to pruning
-            beam=1e-100,
-            pbeam=1e-100,
-            wbeam=1e-100,
-            loglevel="FATAL",
-        )
+        self._model = _acoustic_model()
 
     @property
     def name(self) -> str:
         """Engine, version and model."""
         return f"pocketsphinx-{version('pocketsphinx')}/en-us"
 
-    def align(self, samples_16k: Float32, transcript: str) -> Transcription:
+    def align(self, samples_16k: Float32 | Sound, transcript: str, language: str | None = None) -> Alignment:
         """Time the words and phones of a transcript; see `annotate.align.base.Aligner.align`."""
-        if samples_16k.ndim != 1 or not np.isfinite(samples_16k).all():
-            raise UsageError(f"samples must be (N,) and finite, got shape {samples_16k.shape}", "Pass mono sound")
-        tokens = tokenize(transcript)
-        entries = [word for token in tokens for word in token.words]
-        try:
-            spoken = self._decode(_pcm(samples_16k), entries)
-        except RuntimeError as error:
-            raise _cannot_place(transcript, len(samples_16k)) from error
-        duration_us = len(samples_16k) * 1_000_000 // RATE
+        _refuse_other_languages(language)
+        sound = as_sound(samples_16k)
+        tokens = tokenize(transcript, guess=True)
+        parts = _parts(tokens)
+        words = [part.variants for part in parts]
+        if sound.num_samples <= WINDOW_S * RATE:
+            placed = self._place(sound.read(0, sound.num_samples), words, open_end=False, lenient=False)
+        else:
+            placed = place_in_windows(sound, words, functools.partial(self._place, lenient=True))
+        if placed is None or not placed.units:
+            raise _cannot_place(transcript, sound.num_samples)
+        return self._alignment(tokens, parts, placed, sound.num_samples, self.name)
+
+    def recognize(self, samples_16k: Float32 | Sound, language: str | None = None) -> Alignment:
+        """Words as the engine hears them, timed as if they had been given; see `annotate.align.base.Aligner.recognize`.
+
+        pocketsphinx' general language model hears about every other word of fluent speech right: the words are good for
+        a search, not for training.
+        """
+        _refuse_other_languages(language)
+        sound = as_sound(samples_16k)
+        source = f"{self.name}/{_RECOGNISED}"
         words: list[Interval] = []
         phones: list[Interval] = []
-        parts = iter(spoken)
-        for token in tokens:
-            segments = [next(parts) for _ in token.words]
-            words.append(self._interval(_join(token, segments), duration_us))
-            phones += [self._interval(phone, duration_us) for segment in segments for phone in segment.children]
-        if min(interval.end_us - interval.start_us for interval in (*words, *phones)) <= 0:
-            raise _cannot_place(transcript, len(samples_16k))
-        return Transcription(tuple(words), tuple(phones))
+        misfits: list[tuple[float, int]] = []
+        for start, stop in _chunks(sound):
+            samples = sound.read(start, stop)
+            heard = _recognised(samples)
+            if not heard:
+                continue
+            tokens = tokenize(" ".join(heard), guess=True)
+            parts = _parts(tokens)
+            placed = self._place(samples, [part.variants for part in parts], open_end=False, lenient=False)
+            if placed is None:
+                continue
+            found = self._alignment(tokens, parts, placed, stop - start, source)
+            by_us = start * 1_000_000 // RATE
+            words += [_moved(word, by_us) for word in found.words]
+            phones += [_moved(phone, by_us) for phone in found.phones]
+            misfits.append((found.mismatch, len(found.words)))
+        total = sum(count for _, count in misfits)
+        mismatch = sum(value * count for value, count in misfits) / total if total else math.nan
+        return Alignment(tuple(words), tuple(phones), mismatch, (), recognised=True)
 
-    def _decode(self, pcm: bytes, entries: list[str]) -> list[_Segment]:
-        """Aligned dictionary words, fillers left out; RuntimeError, as the engine raises it, where that fails."""
-        decoder = self._decoder
-        decoder.set_align_text(" ".join(entries))
-        _run(decoder, pcm)
-        if decoder.hyp() is None:
-            raise RuntimeError("no path through the sound ends at the last word")
-        decoder.set_alignment()
-        _run(decoder, pcm)
-        spoken = [_segment(word) for word in decoder.get_alignment() if word.name[0] not in "<[+"]
-        if (found := [segment.name.partition("(")[0] for segment in spoken]) != entries:
-            raise RuntimeError(f"the engine aligned {found}")
-        return spoken
+    def _place(
+        self, samples: Float32, words: Sequence[Variants], open_end: bool, lenient: bool = False
+    ) -> Placed | None:
+        """Words in one piece of sound; None where they do not fit into it."""
+        if len(samples) < 2 * WINDOW or not words:
+            return None
+        least = _STATES * sum(min(len(phones) for phones in variants) for variants in words)
+        if not (open_end or lenient) and least * HOP > len(samples) + 2 * _PAD:
+            return None
+        graph = search.word_graph(words, lenient, open_end)
+        scores = search.Scores(self._model, graph.nodes, features(samples, _PAD))
+        path = search.best_path(graph, scores)
+        if path is None:
+            return None
+        times = search.soft_boundaries(path, scores) * _FRAME_S + _OFFSET_S
+        units, pauses = [], []
+        covered = np.zeros(len(path.fit), np.bool_)
+        for index, piece in enumerate(path.pieces):
+            start, stop, node = float(times[index]), float(times[index + 1]), piece.node
+            if node.spoken:
+                fit = float(path.fit[piece.start : piece.stop].mean())
+                units.append(Unit(node.phone, node.word, start, stop, fit))
+            else:
+                pauses.append((start, stop, node.word + 1))
+            covered[piece.start : piece.stop] = node.spoken or node.phone == search.GARBAGE
+        return Placed(tuple(units), tuple(pauses), path.fit[covered])
 
-    def _interval(self, segment: _Segment, duration_us: int) -> Interval:
-        offset = _BOUNDARY_US - _PAD_US
-        start = segment.start * _FRAME_US + offset
-        end = start + segment.frames * _FRAME_US
-        return Interval(
-            start_us=min(max(start, 0), duration_us),
-            end_us=min(max(end, 0), duration_us),
-            label=segment.name,
-            score=min(1.0, math.exp(segment.score * _SCORE_UNIT / segment.frames)),
-            interpolated=False,
-            source=self.name,
-        )
+    def _alignment(
+        self, tokens: Sequence[Token], parts: Sequence[_Part], placed: Placed, samples: int, source: str
+    ) -> Alignment:
+        duration_us = samples * 1_000_000 // RATE
+        by_token: dict[int, list[Unit]] = {}
+        for unit in placed.units:
+            by_token.setdefault(parts[unit.word].token, []).append(unit)
+        words: list[TimedWord] = []
+        phones: list[Interval] = []
+        for index, token in enumerate(tokens):
+            own = by_token.get(index, [])
+            found = [_interval(u.phone, u.start_s, u.stop_s, u.fit, duration_us, source) for u in own]
+            found = [phone for phone in found if phone.end_us > phone.start_us]
+            if not found:
+                words.append(TimedWord(token.label, None, None))
+                continue
+            seconds = sum(unit.stop_s - unit.start_s for unit in own)
+            fit = sum(unit.fit * (unit.stop_s - unit.start_s) for unit in own) / max(seconds, 1e-9)
+            words.append(TimedWord(token.label, found[0].start_us, found[-1].end_us, _score(fit)))
+            phones += found
+        timed, untimed = settle(words, source)
+        mismatch = float(-placed.fits.mean()) if len(placed.fits) else math.nan
+        return Alignment(timed, tuple(phones), mismatch, untimed)
 
 
-def _run(decoder: Any, pcm: bytes) -> None:
-    # the front end keeps its noise estimate from one utterance to the next
-    decoder.reinit_feat()
+@functools.cache
+def _acoustic_model() -> AcousticModel:
+    import pocketsphinx
+
+    return read_acoustic_model(Path(pocketsphinx.get_model_path("en-us/en-us")))
+
+
+def _parts(tokens: Sequence[Token]) -> list[_Part]:
+    """The words of the graph: a token that can be read in several ways is one, with each reading a pronunciation."""
+    parts: list[_Part] = []
+    for index, token in enumerate(tokens):
+        if not token.others:
+            parts += [_Part(index, pronunciations(word)) for word in token.words]
+            continue
+        spoken: dict[tuple[str, ...], None] = {}
+        for words in (token.words, *token.others):
+            choices = [pronunciations(word)[: 1 if len(words) > 1 else None] for word in words]
+            for choice in itertools.product(*choices):
+                spoken[tuple(phone for phones in choice for phone in phones)] = None
+        parts.append(_Part(index, tuple(spoken)[:_MAX_VARIANTS]))
+    return parts
+
+
+def _interval(label: str, start_s: float, stop_s: float, fit: float, duration_us: int, source: str) -> Interval:
+    start, stop = (min(max(round(second * 1e6), 0), duration_us) for second in (start_s, stop_s))
+    return Interval(start, stop, label, _score(fit), False, source)
+
+
+def _score(fit: float) -> float:
+    return min(1.0, math.exp(fit))
+
+
+def _moved(interval: Interval, by_us: int) -> Interval:
+    return Interval(**{**vars(interval), "start_us": interval.start_us + by_us, "end_us": interval.end_us + by_us})
+
+
+def _chunks(sound: Sound) -> list[tuple[int, int]]:
+    """Spans of samples with speech, divided at pauses, none much longer than `_CHUNK_S`."""
+    chunks: list[tuple[int, int]] = []
+    margin = RATE // 10
+    for span in speech_spans(speech_probability(sound), min_pause_ms=250.0):
+        start = max(0, span.start_us * RATE // 1_000_000 - margin)
+        stop = min(sound.num_samples, span.end_us * RATE // 1_000_000 + margin)
+        if chunks and stop - chunks[-1][0] <= _CHUNK_S * RATE:
+            chunks[-1] = (chunks[-1][0], stop)
+            continue
+        start = max(start, chunks[-1][1]) if chunks else start
+        count = math.ceil((stop - start) / (2 * _CHUNK_S * RATE))
+        edges = np.linspace(start, stop, count + 1).astype(int).tolist()
+        chunks += list(itertools.pairwise(edges))
+    return chunks
+
+
+@functools.cache
+def _decoder() -> Any:
+    """The engine with its own language model, for free recognition."""
+    import pocketsphinx
+
+    return pocketsphinx.Decoder(loglevel="FATAL")
+
+
+def _recognised(samples: Float32) -> list[str]:
+    """Words that pocketsphinx hears, without pronunciation numbers and fillers."""
+    decoder = _decoder()
+    pcm = np.clip(np.rint(samples * 32767.0), -32768, 32767).astype("<i2").tobytes()
+    decoder.reinit_feat()  # the front end keeps its noise estimate from one utterance to the next
     decoder.start_utt()
     try:
         decoder.process_raw(pcm, full_utt=True)
     finally:
         decoder.end_utt()
+    words = (segment.word.partition("(")[0] for segment in decoder.seg() or ())
+    return [word for word in words if word and word[0] not in "<[+"]
 
 
-def _pcm(samples: Float32) -> bytes:
-    """16-bit sound with quiet edges; one bit of noise keeps digital silence from being an infinite log energy."""
-    pad = np.zeros(_PAD_US * RATE // 1_000_000, dtype=np.float32)
-    scaled = np.rint(np.concatenate([pad, samples, pad]) * 32767.0)
-    # drawn anew for each call, so that the result depends on nothing but the sound
-    noise = np.random.default_rng(0).integers(-1, 2, len(scaled))
-    return bytes(np.clip(scaled + noise, -32768, 32767).astype("<i2").data)
-
-
-def _segment(entry: Any) -> _Segment:
-    children = tuple(_Segment(p.name, p.start, p.duration, p.score) for p in entry)
-    return _Segment(entry.name, entry.start, entry.duration, entry.score, children)
-
-
-def _join(token: Token, segments: list[_Segment]) -> _Segment:
-    """One segment for a token that is spoken as several dictionary words, under the user's spelling."""
-    first, last = segments[0], segments[-1]
-    frames = last.start + last.frames - first.start
-    spoken = sum(segment.frames for segment in segments)
-    # a silence inside the token has no score of its own; the mean stays that of the spoken frames
-    score = round(sum(segment.score for segment in segments) * frames / spoken)
-    return _Segment(token.label, first.start, frames, score)
+def _refuse_other_languages(language: str | None) -> None:
+    if not is_english(language):
+        message = f"the speech is in {language!r}, the aligner pocketsphinx knows English"
+        raise TalksetError("bad_transcript", message, "Choose align.backend=whisperx")
 
 
 def _cannot_place(transcript: str, samples: int) -> TalksetError:
+    shown = transcript if len(transcript) <= 80 else f"{transcript[:77]}..."
     return TalksetError(
         "bad_transcript",
-        f"the words {transcript!r} cannot be placed in {samples / RATE:.2f} s of sound",
+        f"the words {shown!r} cannot be placed in {samples / RATE:.2f} s of sound",
         "Check that the transcript is what is said in the clip",
     )

@@ -80,7 +80,7 @@ class RayEngine:
                     waiting.append((item, attempt + 1))
                     idle.append(actor)
                     continue
-                outcome = Crash(f"its worker process died {attempt} times", str(error), attempt)
+                outcome = Crash(f"its worker process died {attempt} times", str(error), attempt, "crashed")
             except ray.exceptions.RayError as error:
                 outcome = Crash(f"{type(error).__name__}: {error}", traceback.format_exc())
             idle.append(actor)

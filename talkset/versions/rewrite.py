@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ def filter_dataset(
     new = version or next_version(str(source.facts["version"]), "MAJOR")
     with new_folder(out) as staging:
         facts = make_facts([source], "filter", parameters, name=name, version=new)
-        _rewrite(source, staging, facts, index.numbers)
+        rewrite_version(source, staging, facts, index.numbers)
     return out
 
 
@@ -65,12 +65,23 @@ def upgrade_dataset(root: Path, out: Path, *, version: str | None = None) -> Pat
     new = version or next_version(str(source.facts["version"]), "MINOR")
     with new_folder(out) as staging:
         facts = make_facts([source], "upgrade", {"from": found, "to": SCHEMA_VERSION}, name=None, version=new)
-        _rewrite(source, staging, facts, None)
+        rewrite_version(source, staging, facts, None)
     return out
 
 
-def _rewrite(source: Version, staging: Path, facts: dict[str, object], rows: NDArray[np.int64] | None) -> None:
-    """Write the chosen index rows (all for None) and everything that belongs to them."""
+def rewrite_version(
+    source: Version,
+    staging: Path,
+    facts: dict[str, object],
+    rows: NDArray[np.int64] | None,
+    change: Callable[[pa.Table], pa.Table] | None = None,
+    replaced: Mapping[str, Mapping[str, pa.Table]] | None = None,
+) -> None:
+    """Write the chosen index rows (all for None) and everything that belongs to them into a folder in the making.
+
+    `change` gives row groups of the index new values. `replaced` has for a long table, by clip id, the rows that take
+    the place of the clip's own. Raises TalksetError for damage or a full disk.
+    """
     extra, extra_index = source.sidecar_tables("params"), source.sidecar_tables("index")
     with DatasetFiles(staging, facts, source.config_yaml, source.shards, extra, extra_index) as files:
         parts = _Parts(source, files, (*SHARDED, *extra))
@@ -84,6 +95,7 @@ def _rewrite(source: Version, staging: Path, facts: dict[str, object], rows: NDA
             chosen = conform(group, INDEX).take(pa.array(numbers))
             if chosen.num_rows:
                 placed = parts.place(chosen)
+                placed = placed if change is None else change(placed)
                 kept.append(placed["clip_id"].combine_chunks())
                 files.write(INDEX.name, placed)
                 for table, values in zip(extra_index, added, strict=True):
@@ -91,7 +103,7 @@ def _rewrite(source: Version, staging: Path, facts: dict[str, object], rows: NDA
         parts.flush()
         ids = pa.chunked_array(kept, pa.string())
         for table in LONG:
-            _filter_long(source, files, table, None if rows is None else ids)
+            _filter_long(source, files, table, None if rows is None else ids, (replaced or {}).get(table.name, {}))
         hashes = adopt_files(source, staging, None if rows is None else ids.to_pylist())
         files.finish(hashes)
 
@@ -104,18 +116,29 @@ def _inside(rows: NDArray[np.int64] | None, first: int, count: int) -> NDArray[n
     return rows[low:high] - first
 
 
-def _filter_long(source: Version, files: DatasetFiles, table: Table, ids: pa.ChunkedArray | None) -> None:
-    """Copy the rows of kept clips, in row groups of ordinary size."""
+def _filter_long(
+    source: Version,
+    files: DatasetFiles,
+    table: Table,
+    ids: pa.ChunkedArray | None,
+    replaced: Mapping[str, pa.Table],
+) -> None:
+    """Copy the rows of kept clips, in row groups of ordinary size; replaced ones come last."""
     waiting: list[pa.Table] = []
     count = 0
     value_set = None if ids is None else ids.combine_chunks()
     for group in source.row_groups(f"{table.name}.parquet"):
         kept = group if value_set is None else group.filter(pc.is_in(group["clip_id"], value_set=value_set))
+        if replaced:
+            kept = kept.filter(pc.invert(pc.is_in(kept["clip_id"], value_set=pa.array(list(replaced), pa.string()))))
         waiting.append(conform(kept, table))
         count += kept.num_rows
         if count >= ROWS_PER_GROUP:
             files.write(table.name, pa.concat_tables(waiting).combine_chunks())
             waiting, count = [], 0
+    for rows in replaced.values():
+        waiting.append(conform(rows, table))
+        count += rows.num_rows
     if count:
         files.write(table.name, pa.concat_tables(waiting).combine_chunks())
 

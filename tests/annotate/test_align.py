@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import difflib
 import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from annotate.align import ALIGNERS, make_aligner
-from annotate.align.base import Aligner
+from annotate.align import Aligner, Alignment, aligner_version, make_aligner
 from annotate.audio import read_audio
+from annotate.importers import read_words
 from annotate.text import dictionary
+from annotate.word_checks import WRONG_TRANSCRIPT
+from schemas.config import AlignConfig
 from schemas.errors import TalksetError, UsageError
 from schemas.types import Float32, Transcription
 from synthetic.speech import Utterance, Voice, synthesize
@@ -17,7 +20,7 @@ from synthetic.speech import Utterance, Voice, synthesize
 TEXT = "She had 21 blue-green boats, and Bob's dog chased the red one."
 
 
-@pytest.fixture(scope="module", params=ALIGNERS)
+@pytest.fixture(scope="module", params=["pocketsphinx"])  # whisperx: tests/annotate/test_whisperx_backend.py
 def aligner(request: pytest.FixtureRequest) -> Aligner:
     return make_aligner(request.param)
 
@@ -56,8 +59,8 @@ def test_words_of_real_speech_are_where_the_corpus_says(aligner: Aligner, eval_d
             for found, known in zip((word.start_us, word.end_us), span, strict=True)
         ]
     assert len(errors_us) == 144
-    assert np.mean(errors_us) < 30_000
-    assert np.percentile(errors_us, 95) < 90_000
+    assert np.mean(errors_us) < 25_000
+    assert np.mean(np.array(errors_us) <= 50_000) >= 0.9
 
 
 def test_words_labelled_by_hand_are_found(aligner: Aligner, eval_data: Path) -> None:
@@ -68,7 +71,7 @@ def test_words_labelled_by_hand_are_found(aligner: Aligner, eval_data: Path) -> 
         for word, span in zip(words, truth_s.values(), strict=True)
         for found, known in zip((word.start_us, word.end_us), span, strict=True)
     ]
-    assert np.mean(errors_us) < 35_000
+    assert np.mean(errors_us) < 20_000
 
 
 def test_words_and_phones_of_synthetic_speech_are_where_they_were_spoken(
@@ -161,8 +164,10 @@ def test_scores_tell_a_right_transcript_from_a_wrong_one(aligner: Aligner, eval_
         (np.zeros(0, np.float32), "hello world"),
         (np.zeros(800, np.float32), "hello world"),
         (np.zeros(48_000, np.float32), ""),
-        (np.zeros(48_000, np.float32), "hello blorfq"),
+        (np.zeros(48_000, np.float32), "日本"),
+        (np.zeros(48_000, np.float32), "ich spreche kein Englisch und verstehe nichts"),
         (np.zeros(8_000, np.float32), TEXT),
+        (np.zeros(48_000, np.float32), TEXT * 200),
     ],
 )
 def test_what_cannot_be_aligned_is_a_bad_transcript(aligner: Aligner, samples: Float32, text: str) -> None:
@@ -177,6 +182,67 @@ def test_wrong_samples_are_a_usage_error(aligner: Aligner) -> None:
             aligner.align(samples, "hello")
 
 
+def test_phones_labelled_by_hand_are_found(aligner: Aligner, eval_data: Path) -> None:
+    truth = read_words(eval_data / "speech" / "mary.TextGrid")
+    samples = read_audio(eval_data / "speech" / "mary.wav", 0, 1_869_687)
+    found = aligner.align(samples, "Mary rolled the barrel")
+    # "barrel" has one phone more in the dictionary: its last vowel is part of the hand's "l"
+    starts = [phone.start_us for phone in found.phones]
+    del starts[-1]
+    errors = np.abs(np.array([*starts, found.phones[-1].end_us]) - [*[p.start_us for p in truth.phones], 1_518_254])
+    assert np.mean(errors) < 20_000
+
+
+def test_what_is_said_in_several_ways_is_found_as_it_was_said(aligner: Aligner) -> None:
+    for said in ("nineteen eighty four", "one thousand nine hundred eighty four"):
+        made = synthesize(f"It was {said} when they came.", Voice(), seed=5)
+        found = aligner.align(made.samples, "It was 1984 when they came.")
+        assert [word.label for word in found.words] == ["It", "was", "1984", "when", "they", "came"]
+        number = [w for w in made.words if w.label in said.split()]
+        assert abs(found.words[2].start_us - number[0].start_us) < 60_000
+        assert abs(found.words[2].end_us - number[-1].end_us) < 60_000
+
+
+def test_unknown_words_are_aligned(aligner: Aligner) -> None:
+    found = aligner.align(
+        synthesize("A plain sentence of five words", Voice(), seed=1).samples, "Zendaya blorfs in Wakanda"
+    )
+    assert [word.label for word in found.words] == ["Zendaya", "blorfs", "in", "Wakanda"]
+
+
+def test_mismatch_tells_a_wrong_transcript(aligner: Aligner, utterance: Utterance, aligned: Transcription) -> None:
+    wrong = aligner.align(utterance.samples, "Every morning my father makes a pot of coffee and reads the news.")
+    assert isinstance(aligned, Alignment)
+    assert aligned.mismatch < WRONG_TRANSCRIPT < wrong.mismatch
+
+
+def test_another_language_is_refused(aligner: Aligner, utterance: Utterance) -> None:
+    with pytest.raises(TalksetError, match="whisperx"):
+        aligner.align(utterance.samples, TEXT, "de")
+    with pytest.raises(TalksetError, match="whisperx"):
+        aligner.recognize(utterance.samples, "fr")
+    assert aligner.align(utterance.samples, TEXT, "en-GB").words
+
+
+def test_speech_is_recognised_and_marked_so(aligner: Aligner, eval_data: Path) -> None:
+    path = eval_data / "speech" / "sense_and_sensibility_01_austen_64kb-0890.wav"
+    samples = read_audio(path, 0, 5_300_000)
+    found = aligner.recognize(samples)
+    truth = path.with_suffix(".txt").read_text().split()
+    same = difflib.SequenceMatcher(None, [word.label for word in found.words], truth, autojunk=False)
+    assert same.ratio() > 0.6
+    assert found.recognised
+    assert all("recognized" in interval.source for interval in (*found.words, *found.phones))
+
+
+def test_silence_is_recognised_as_nothing(aligner: Aligner) -> None:
+    assert aligner.recognize(np.zeros(32_000, np.float32)).words == ()
+    assert aligner.recognize(np.zeros(0, np.float32)).words == ()
+
+
 def test_unknown_aligner_is_named_with_a_suggestion() -> None:
     with pytest.raises(UsageError, match=r"'pocketsfinx'.*pocketsphinx"):
         make_aligner("pocketsfinx")
+    with pytest.raises(UsageError, match=r"'pocketsfinx'.*pocketsphinx"):
+        aligner_version(AlignConfig(backend="pocketsfinx"))
+    assert make_aligner("pocketsphinx").name.startswith(aligner_version(AlignConfig()))

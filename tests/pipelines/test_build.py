@@ -19,7 +19,7 @@ from pipelines.stage import ClipItem, Job, Models, key_of
 from pipelines.tracks import FaceFinder
 from reconstruct.fitting.problem import Known
 from reconstruct.landmarks.topology import FACE
-from reconstruct.video import probe
+from reconstruct.video import Reader, probe
 from schemas.config import Config, load_config
 from schemas.types import Clip, FaceTrack, Span, VideoInfo
 
@@ -36,7 +36,7 @@ def item(tmp_path_factory: pytest.TempPathFactory) -> ClipItem:
     path = write_clip(tmp_path_factory.mktemp("clip") / "a.mp4", people()[0][:FRAMES])
     settings = load_config(None, QUICK)
     with FaceFinder(settings.segment) as finder:
-        found = segment_source(path, "ab" * 32, "ab", (None, None), finder, settings.segment)
+        found = segment_source(Reader(path), "ab" * 32, "ab", (None, None), finder, settings.segment)
     [clip] = found["clips"]
     return ClipItem(clip_from_json(clip), path, "ab" * 32, probe(path))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,41 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(TalksetError, match="file") as caught:
         Ledger(tmp_path / "file")
     assert caught.value.reason == "not_writable"
+
+
+def test_attempts_under_other_limits_begin_anew(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        for conditions, attempts in (("a", 1), ("a", 2), ("b", 1), ("b", 2)):
+            ledger.record([Entry("u", "fit", "k", FAILED, "time_limit", conditions=conditions)])
+            entry = ledger.find("u", "fit", "k")
+            assert entry is not None
+            assert (entry.attempts, entry.conditions) == (attempts, conditions)
+
+
+def test_only_failures_are_released(tmp_path: Path) -> None:
+    failed, done = Entry("a", "fit", "1", FAILED, "internal"), Entry("b", "fit", "2", DONE)
+    with Ledger(tmp_path) as ledger:
+        ledger.record([failed, done])
+        assert list(ledger.entries(FAILED)) == [failed]
+        assert ledger.release([failed, done]) == 1
+        assert list(ledger.entries()) == [done]
+        assert ledger.release([]) == 0
+
+
+def test_a_ledger_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    path = tmp_path / ".talkset" / "ledger.sqlite"
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute(
+            "CREATE TABLE work (unit TEXT NOT NULL, stage TEXT NOT NULL, key TEXT NOT NULL, state TEXT NOT NULL,"
+            " reason TEXT, message TEXT, attempts INTEGER NOT NULL, seconds REAL NOT NULL,"
+            " PRIMARY KEY (unit, stage, key)) WITHOUT ROWID"
+        )
+        database.execute("INSERT INTO work VALUES ('u', 'fit', 'k', 'failed', 'internal', 'why', 1, 2.5)")
+        database.commit()
+    with Ledger(tmp_path) as ledger:
+        assert list(ledger.entries()) == [Entry("u", "fit", "k", FAILED, "internal", "why", 1, 2.5)]
+        ledger.record([Entry("u", "fit", "k", DONE, cpu_seconds=3.0, host="h")])
+        entry = ledger.find("u", "fit", "k")
+    assert entry is not None
+    assert (entry.state, entry.attempts, entry.cpu_seconds, entry.host) == (DONE, 2, 3.0, "h")

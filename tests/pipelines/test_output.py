@@ -20,8 +20,8 @@ def test_a_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
         pass
     assert caught.value.reason == "not_writable"
     with locked_output(out):
-        assert (out / ".talkset" / "owner").is_file()
-    assert not (out / ".talkset" / "owner").exists()
+        assert (out / ".talkset" / "owner.json").is_file()
+    assert not (out / ".talkset" / "owner.json").exists()
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from talking_clips import people, write_clip
 
 from pipelines import work
 from pipelines.ledger import Ledger
+from pipelines.quarantine import failures as failures_of
+from pipelines.quarantine import release
 from pipelines.report import RunReport
 from pipelines.run import read_sources, run
 from schemas.config import Config, load_config
@@ -93,7 +95,7 @@ def poison(tmp_path_factory: pytest.TempPathFactory) -> Poison:
     uris = [
         *("good.mp4", "missing.mp4", "empty.mp4", "folder.mp4", "text.mp4", "truncated.mp4", "headless.mp4"),
         *("still.mp4", "one frame.mp4", "three frames.mp4", "two faces.mp4", "leaving.mp4", "silent.mp4"),
-        *("Ünïcödé mit leer 顔.mp4", "good.mp4", "good again.mp4", "s3://bucket/a.mp4", "half\ud800.mp4"),
+        *("Ünïcödé mit leer 顔.mp4", "good.mp4", "good again.mp4", "ftp://host/a.mp4", "half\ud800.mp4"),
     ]
     rows: list[dict[str, Any]] = [{"uri": uri} for uri in uris]
     rows[0] |= {"transcript": "xyzzy plugh", "speaker": "a", "labels": {"take": "1"}, "licence": "CC0-1.0"}
@@ -112,7 +114,7 @@ EXPECTED = {
     "text.mp4": ("failed", "not_a_video"),
     "truncated.mp4": ("failed", "truncated"),
     "headless.mp4": ("failed", "not_a_video"),
-    "s3://bucket/a.mp4": ("failed", "unsupported_uri"),
+    "ftp://host/a.mp4": ("failed", "unsupported_uri"),
     "half\\ud800.mp4": ("failed", "missing_file"),
     "still.mp4": ("rejected", "no_face"),
     "one frame.mp4": ("rejected", "too_short"),
@@ -142,7 +144,7 @@ def test_neighbours_of_bad_sources_are_whole(poison: Poison) -> None:
 
 def test_speech_that_is_missing_costs_no_clip(poison: Poison) -> None:
     accepted = poison.rows[poison.rows.status == "accepted"].set_index("source_uri")
-    assert accepted.warnings["good.mp4"].startswith("bad_transcript: ")
+    assert accepted.warnings["good.mp4"].startswith("wrong_transcript: ")
     assert accepted.transcript["good.mp4"] == "xyzzy plugh"
     assert accepted.warnings["silent.mp4"] == f"no_audio: {REASONS['no_audio']}"
     assert list(accepted.has_audio[["good.mp4", "silent.mp4"]]) == [True, False]
@@ -328,26 +330,34 @@ def test_damage_is_mended_by_the_next_runs(pair: Pair) -> None:
     assert content(pair.out) == pair.files
 
 
-def test_an_unexpected_error_is_recorded_and_tried_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failures", [1, 2])
+def test_an_unexpected_error_is_recorded_and_tried_once_more(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
     import reconstruct.fit
 
     real = reconstruct.fit.fit_clip
-    calls: list[int] = []
+    broken: dict[bytes, int] = {}
 
-    def fails_first(*arguments: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 1:
+    def fails_at_first(model: Any, embedding: Any, landmarks: Any, *rest: Any) -> Any:
+        clip = landmarks.face_xy.tobytes()
+        broken.setdefault(clip, 0 if broken else failures)  # the first clip
+        broken[clip] -= 1
+        if broken[clip] >= 0:
             raise ZeroDivisionError("made up")
-        return real(*arguments)
+        return real(model, embedding, landmarks, *rest)
 
     shutil.rmtree(pair.out)
-    monkeypatch.setattr(reconstruct.fit, "fit_clip", fails_first)
-    report = pair.again()
-    assert (report.accepted, report.failed) == (1, 1)
-    assert [problem.reason for problem in report.problems] == ["internal"]
-    trace = next((pair.out / ".talkset" / "errors").iterdir()).read_text()
-    assert "fails_first" in trace
-    assert made(pair.again()) == {"fit": 1, "media": 1}
+    monkeypatch.setattr(reconstruct.fit, "fit_clip", fails_at_first)
+    report = pair.again("run.retry.wait_s=0.01")
+    assert (report.accepted, report.failed) == (3 - failures, failures - 1)
+    if failures == 2:
+        assert [problem.reason for problem in report.problems] == ["internal"]
+        trace = next((pair.out / ".talkset" / "errors").iterdir()).read_text()
+        assert "fails_at_first" in trace
+        assert made(pair.again()) == {}  # in quarantine
+        release(pair.out, failures_of(pair.out))
+        assert made(pair.again()) == {"fit": 1, "media": 1}
     assert content(pair.out) == pair.files
 
 

@@ -14,7 +14,8 @@ DESIGNED = {
     "index": "clip_id source_id source_uri source_sha256 speaker split start_us end_us num_frames fps_num fps_den width"
     " height shard row status reason nme_mean nme_p95 valid_ratio speech_ratio sync_offset_ms sync_confidence language"
     " transcript emotion emotion_confidence valence arousal review track has_audio licence labels warnings"
-    " model_sha256 head_model held_out_nme uncertainty_mm jitter_px detector_jitter_px psnr_db detector",
+    " model_sha256 head_model held_out_nme uncertainty_mm jitter_px detector_jitter_px psnr_db detector"
+    " transcript_mismatch words_per_minute words_offset_ms words_outside_speech speech_without_words word_flags",
     "params": "clip_id num_frames pts_us head_model shape expression global_pose neck_pose jaw_pose left_eye_pose"
     " right_eye_pose translation focal_px principal_point valid residual_px nme held_out_nme uncertainty_mm at_limit",
     "landmarks": "clip_id num_frames pts_us face_xy valid confidence blendshapes detector",

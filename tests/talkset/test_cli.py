@@ -164,9 +164,10 @@ def test_overlays_are_rendered_again_from_the_data_set(
 
 def test_status_counts_the_stages(finished: Finished, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", str(finished.out), "--json"]) == 0
-    rows = {row["stage"]: (row["state"], row["units"]) for row in _json(capfd)}
-    assert set(rows) == {"probe", "segment", "landmarks", "fit", "media", "overlay"}
-    assert set(rows.values()) == {("done", 1)}
+    told = _json(capfd)
+    assert list(told["stages"]) == ["probe", "segment", "landmarks", "fit", "media", "overlay"]
+    assert {(stage["done"], stage["quarantined"]) for stage in told["stages"].values()} == {(1, 0)}
+    assert told["state"] == "finished"
 
 
 def test_models_and_doctor(capfd: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from talkset.versions.rewrite import upgrade_dataset
 DATA = Path(__file__).resolve().parents[2] / "data"
 OLD = DATA / "schema-1.0.0"
 NEXT = DATA / "schema-1.1.0"
+LAST = DATA / "schema-1.2.0"
 
 
 def test_the_old_one_opens_and_verifies() -> None:
@@ -101,3 +102,15 @@ def test_one_before_the_diagnostics_opens_upgrades_and_merges_with_a_new_one(tmp
     fitted = open_dataset(tmp_path / "both", where="detector == 'mediapipe 0.10.21'")
     [batch] = fitted.loader(columns, batch_size=4, shuffle=False)
     assert batch["uncertainty_mm"].shape == batch["jaw_pose"].shape[:2]
+
+
+def test_one_before_the_checks_of_words_opens_and_upgrades(tmp_path: Path) -> None:
+    assert verify_dataset(LAST) == []
+    old, new = open_dataset(LAST), open_dataset(upgrade_dataset(LAST, tmp_path / "new"))
+    assert verify_dataset(tmp_path / "new") == []
+    assert len(old) == len(new) == 3
+    for before, after in zip(old, new, strict=True):
+        for name in (*old.columns, "face_xy", "confidence"):
+            np.testing.assert_array_equal(before[name], after[name])
+        assert "word_flags" not in before.index
+        assert [after.index[name] for name in ("transcript_mismatch", "words_per_minute", "word_flags")] == [None] * 3
