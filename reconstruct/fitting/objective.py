@@ -23,8 +23,11 @@ class Priors:
     """(P,) towards zero."""
     bend: Tensor
     """(P,) of the second differences over time."""
-    vergence: float
-    """Of left against right eye."""
+    left: Tensor
+    """(N,) unknowns that mostly equal those of `right`: the eyes' directions, and some expressions."""
+    right: Tensor
+    coupling: Tensor
+    """(N,) of their differences."""
 
 
 def priors_of(problem: Problem) -> Priors:
@@ -40,7 +43,19 @@ def priors_of(problem: Problem) -> Priors:
     bend[columns.left_eye] = bend[columns.right_eye] = 1.0
     bend[columns.rotation] = 200.0
     bend[columns.translation] = 5000.0
-    return Priors(pull, problem.time_prior * config.temporal_weight * bend, config.vergence_weight)
+    left, right, coupling = _couples(problem)
+    return Priors(pull, problem.time_prior * config.temporal_weight * bend, left, right, coupling)
+
+
+def _couples(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    """Left and right unknowns (N,) that mostly equal each other, and the weights of their differences."""
+    config, columns = problem.config, problem.columns
+    eyes = torch.arange(columns.total)
+    pairs = torch.as_tensor(problem.mirrored)
+    left = torch.cat([eyes[columns.left_eye], pairs[:, 0]])
+    right = torch.cat([eyes[columns.right_eye], pairs[:, 1]])
+    gaze = torch.full((len(left) - len(pairs),), config.vergence_weight, dtype=torch.float64)
+    return left, right, torch.cat([gaze, config.mirror_weight * torch.as_tensor(problem.firmly)])
 
 
 def robust_loss(problem: Problem, residual: Tensor, frames: slice) -> Tensor:
@@ -78,12 +93,11 @@ def residuals(geometry: Geometry, state: State) -> Tensor:
 
 def cost(problem: Problem, geometry: Geometry, state: State, in_time: bool) -> float:
     """The objective of a state of all frames of a problem, with the robust function itself."""
-    priors, columns, motion = priors_of(problem), problem.columns, state.motion
+    priors, motion = priors_of(problem), state.motion
     total = 0.0
     for frames in blocks(len(motion)):
         total += float(robust_loss(problem, geometry.at(state, frames, derive=False).residual, frames))
-    total += float((priors.pull * motion**2).sum())
-    total += priors.vergence * float(((motion[:, columns.left_eye] - motion[:, columns.right_eye]) ** 2).sum())
+    total += float((priors.pull * motion**2).sum()) + coupling_cost(priors, motion)
     total += problem.shared_prior * shared_cost(problem, state)
     if in_time:
         total += float((priors.bend * motion * problem.bending.apply(motion)).sum())
@@ -97,25 +111,24 @@ def shared_cost(problem: Problem, state: State) -> float:
     return config.shape_weight * float((state.shape**2).sum()) + config.focal_weight * off**2
 
 
+def coupling_cost(priors: Priors, motion: Tensor) -> float:
+    """Of what is unlike on the left and the right, for motion (T, P)."""
+    return float((priors.coupling * (motion[:, priors.left] - motion[:, priors.right]) ** 2).sum())
+
+
 def add_priors(problem: Problem, motion: Tensor, hessian: Tensor, gradient: Tensor) -> None:
     """Add the priors of each frame to normal equations (T, P, P) and (T, P), in place."""
-    priors, columns = priors_of(problem), problem.columns
+    priors = priors_of(problem)
     hessian.diagonal(dim1=1, dim2=2).add_(priors.pull)
     gradient += priors.pull * motion
-    for left, right in zip(_range(columns.left_eye), _range(columns.right_eye), strict=True):
-        difference = priors.vergence * (motion[:, left] - motion[:, right])
-        gradient[:, left] += difference
-        gradient[:, right] -= difference
-        hessian[:, left, left] += priors.vergence
-        hessian[:, right, right] += priors.vergence
-        hessian[:, left, right] -= priors.vergence
-        hessian[:, right, left] -= priors.vergence
+    left, right, weight = priors.left, priors.right, priors.coupling
+    difference = weight * (motion[:, left] - motion[:, right])
+    gradient[:, left] += difference
+    gradient[:, right] -= difference
+    for first, second, sign in ((left, left, 1), (right, right, 1), (left, right, -1), (right, left, -1)):
+        hessian[:, first, second] += sign * weight
 
 
 def blocks(count: int) -> list[slice]:
     """Consecutive slices of at most BLOCK frames."""
     return [slice(first, min(first + BLOCK, count)) for first in range(0, count, BLOCK)]
-
-
-def _range(part: slice) -> range:
-    return range(part.start, part.stop)

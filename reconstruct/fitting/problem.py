@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reconstruct.camera import default_focal, image_centre
 from reconstruct.embedding import Embedding
+from reconstruct.fitting.expressions import mirrored, of_blendshapes, speaks_arkit
 from reconstruct.landmark_points import landmark_points
 from reconstruct.landmarks.topology import Topology, topology_of
 from reconstruct.linear_solve import Bending
@@ -134,6 +135,12 @@ class Problem:
     focal_guess: float
     known_shape: bool
     known_focal: bool
+    start: Tensor
+    """(T, P) float64 motion to begin from where nothing better is known: the detector's blend shapes, or rest."""
+    mirrored: NDArray[np.int64]
+    """(N, 2) places of left and right expressions that mostly move together."""
+    firmly: NDArray[np.float64]
+    """(N,) how firmly they do."""
     pairs: NDArray[np.int64]
     """(G, 2) landmarks that face each other across the slit between the lids."""
     gap_lasting: float
@@ -143,30 +150,33 @@ class Problem:
     held_out: NDArray[np.int64]
     """Those of them that the fit does not use."""
 
-    @property
+    # asked for once for every block of frames; kept as ordinary tensors even where a solver works without gradients
+    @functools.cached_property
     def precision(self) -> Tensor:
         """(T, L) inverse variance of each landmark in interocular distances; 0 leaves it out."""
-        return self.trust / (self.lasting + self.passing)
+        with torch.inference_mode(False):
+            return self.trust / (self.lasting + self.passing)
 
-    @property
+    @functools.cached_property
     def gap_precision(self) -> Tensor:
         """(T, G) inverse variance of the distance of two landmarks that face each other."""
         first, second = (torch.as_tensor(side) for side in self.pairs.T)
-        trust = torch.minimum(self.confidence[:, first], self.confidence[:, second])
-        return trust / (self.gap_lasting + 2 * self.passing)
+        with torch.inference_mode(False):
+            trust = torch.minimum(self.confidence[:, first], self.confidence[:, second])
+            return trust / (self.gap_lasting + 2 * self.passing)
 
-    @property
+    @functools.cached_property
     def typical(self) -> float:
         """The lasting variance of the landmark in the middle."""
         return float(self.lasting[self.trust.amax(0) > 0].median())
 
-    @property
+    @functools.cached_property
     def shared_prior(self) -> float:
         """How many frames' worth of prior the shared unknowns have: the frames whose errors are one and the same."""
         count = len(self.observed)
         return (count * self.typical + self.passing) / (self.typical + self.passing)
 
-    @property
+    @functools.cached_property
     def time_prior(self) -> float:
         """Part of the landmarks' variance that is new in every frame: what the prior over time is weighed against."""
         return self.passing / (self.typical + self.passing)
@@ -181,7 +191,7 @@ class Problem:
         """Layout of a motion row."""
         return Slices(len(self.free))
 
-    @property
+    @functools.cached_property
     def rounds(self) -> bool:
         """Whether the rounding of float32 is far below the landmarks' noise."""
         return float(self.precision.max()) < PRECISE
@@ -228,6 +238,7 @@ class Problem:
             trust=self.trust[chosen][:, used] * (count / len(used)),
             confidence=self.confidence[chosen][:, used],
             lasting=self.lasting[used],
+            start=self.start[chosen],
             pairs=_renumbered(self.pairs, landmarks),
             bending=Bending.of(np.zeros(0)),
         )
@@ -283,6 +294,7 @@ def make_problem(
     unused[torch.as_tensor(held_out)] = True
     trust = torch.where(used & ~unused, _trust(torch.as_tensor(track.confidence[seen]).double()), 0.0)
     lower, upper = _bounds(model, free)
+    sides, firmly = mirrored([model.expression_names[i] for i in free])
     return Problem(
         points=points,
         observed=observed,
@@ -293,6 +305,9 @@ def make_problem(
         lasting=torch.where(used, lasting, 1.0),
         passing=passing,
         scatter=scatter,
+        start=_start(model, free, track, seen).clamp(lower, upper),
+        mirrored=sides,
+        firmly=firmly,
         pairs=facing_pairs(topology, np.flatnonzero(embedding.embedded & ~unused.numpy())),
         gap_lasting=config.gap_noise**2,
         bending=Bending.of(times_s, step_s),
@@ -327,6 +342,20 @@ def _trust(confidence: Tensor) -> Tensor:
     if not len(positive):
         raise TalksetError("face_lost", "the detector trusts no landmark of the clip")
     return (confidence / positive.median()).clamp(max=MOST_TRUST)
+
+
+def _start(model: HeadModel, free: NDArray[np.int64], track: LandmarkTrack, seen: NDArray[np.int64]) -> Tensor:
+    """(T, P) motion that the detector's blend shapes tell, where it gives them and the model has them; else rest."""
+    columns = Slices(len(free))
+    motion = torch.zeros(len(seen), columns.total, dtype=torch.float64)
+    if track.blendshapes is None or not speaks_arkit(model):
+        return motion
+    found = {name: torch.as_tensor(rows) for name, rows in of_blendshapes(model, track.blendshapes[seen]).items()}
+    motion[:, columns.expression] = found["expression"][:, torch.as_tensor(free)].double()
+    motion[:, columns.jaw] = found["jaw_pose"].double()
+    motion[:, columns.left_eye] = found["left_eye_pose"][:, :2].double()
+    motion[:, columns.right_eye] = found["right_eye_pose"][:, :2].double()
+    return motion
 
 
 def _bounds(model: HeadModel, free: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

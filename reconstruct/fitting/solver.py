@@ -75,12 +75,12 @@ def solve_person(problem: Problem, state: State, known: Known | None = None) -> 
         if learned > ENOUGH:
             break
     fine = _trusted(_rounded(problem, problem.part(keys)))
-    small = place(fine, State(coarse.shape, coarse.log_focal, _between(coarse.motion, few, len(keys))))
+    small = place(fine, State(coarse.shape, coarse.log_focal, _between(coarse.motion, few, fine)))
     small.motion[torch.as_tensor(few)] = coarse.motion
     if known is None or known.shape is None or known.focal_px is None:
         small, _ = _descend(fine, small, False)
     # other frames start between the keys' expressions, each at its own place
-    whole = place(problem, State(small.shape, small.log_focal, _between(small.motion, keys, len(state.motion))))
+    whole = place(problem, State(small.shape, small.log_focal, _between(small.motion, keys, problem)))
     whole.motion[torch.as_tensor(keys)] = small.motion
     return problem, whole
 
@@ -122,12 +122,12 @@ def _thinned(problem: Problem) -> Problem:
 
 
 def start_state(problem: Problem, known: Known | None = None) -> State:
-    """The known head, or the mean one, without expression, placed in the key frames."""
+    """The known head, or the mean one, with the expressions to begin from, placed in the key frames."""
     shape = torch.zeros(problem.points.num_shape, dtype=torch.float64)
     if known is not None and known.shape is not None:
         shape = torch.as_tensor(known.shape).double()
     focal = torch.tensor(float(np.log(problem.focal_guess)), dtype=torch.float64)
-    motion = torch.zeros(len(problem.observed), problem.columns.total, dtype=torch.float64)
+    motion = problem.start.clone()
     keys = problem.key_frames()
     chosen = torch.as_tensor(keys)
     motion[chosen] = place(problem.part(keys), State(shape, focal, motion[chosen])).motion
@@ -163,10 +163,12 @@ def place(problem: Problem, state: State) -> State:
     return State(state.shape, state.log_focal, motion)
 
 
-def _between(motion: Tensor, keys: NDArray[np.int64], count: int) -> Tensor:
-    """(count, P) rows of the key frames (K, P), linear between them."""
-    frames = np.arange(count)
-    return torch.as_tensor(np.stack([np.interp(frames, keys, column) for column in motion.numpy().T], axis=1))
+def _between(motion: Tensor, keys: NDArray[np.int64], problem: Problem) -> Tensor:
+    """(T, P) rows of all frames: what the key frames (K, P) differ by from where they began, linear between them."""
+    frames, start = np.arange(len(problem.start)), problem.start
+    change = (motion - start[torch.as_tensor(keys)]).numpy()
+    between = np.stack([np.interp(frames, keys, column) for column in change.T], axis=1)
+    return (start + torch.as_tensor(between)).clamp(problem.lower, problem.upper)
 
 
 @dataclass(frozen=True)
@@ -334,7 +336,7 @@ def person_equations(problem: Problem, geometry: Geometry, state: State) -> Equa
     products of B and F are summed first, for the corner over all frames, and then multiplied by I and J. (Half the
     time of the products of all rows.)
     """
-    config, count = problem.config, len(state.motion)
+    count = len(state.motion)
     frames = slice(0, count)
     line = geometry.at(state, frames, shared=True)
     assert line.by_followed is not None
@@ -371,17 +373,26 @@ def person_equations(problem: Problem, geometry: Geometry, state: State) -> Equa
     flat = gap_shared.flatten(0, 1)
     corner, shared_gradient = (corner + flat.T @ flat).double(), shared_gradient + flat.T @ distance.flatten()
 
-    prior = torch.full((len(corner),), problem.shared_prior * config.shape_weight, dtype=torch.float64)
-    prior[-1] = problem.shared_prior * config.focal_weight
+    prior = person_prior(problem)
     offset = torch.cat([state.shape, (state.log_focal - np.log(problem.focal_guess))[None]])
     if problem.known_shape:
-        prior[:-1], offset[:-1] = KNOWN_WEIGHT, 0.0
-    if problem.known_focal:
-        prior[-1] = KNOWN_WEIGHT
+        offset[:-1] = 0.0
     corner.diagonal().add_(prior)
     hessian, gradient = hessian.double(), gradient.double()
     add_priors(problem, state.motion, hessian, gradient)
     return Equations(hessian, gradient, border.double(), corner, shared_gradient.double() + prior * offset)
+
+
+def person_prior(problem: Problem) -> Tensor:
+    """(S + 1,) weights of the prior of shape and log focal length."""
+    config = problem.config
+    prior = torch.full((problem.points.num_shape + 1,), problem.shared_prior * config.shape_weight, dtype=torch.float64)
+    prior[-1] = problem.shared_prior * config.focal_weight
+    if problem.known_shape:
+        prior[:-1] = KNOWN_WEIGHT
+    if problem.known_focal:
+        prior[-1] = KNOWN_WEIGHT
+    return prior
 
 
 def _stretched(metric: Tensor, directions: Tensor) -> Tensor:

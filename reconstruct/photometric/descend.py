@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reconstruct.fitting.derivatives import FACING, Geometry
-from reconstruct.fitting.objective import add_priors, blocks, priors_of, robust_loss, robust_weight
+from reconstruct.fitting.objective import add_priors, blocks, coupling_cost, priors_of, robust_loss, robust_weight
 from reconstruct.fitting.problem import Problem, State
 from reconstruct.linear_solve import TimeSystem, solve_arrow
 from reconstruct.models.skinning import axis_angle_to_matrix
@@ -170,13 +170,13 @@ def _robust_sum(residual: Tensor, weight: Tensor, scale: float, total: float) ->
 
 def _frame_cost(scene: Scene, landmarks: Geometry, state: State) -> float:
     """Landmarks and the priors of each frame."""
-    problem, motion, columns = scene.problem, state.motion, scene.problem.columns
+    problem, motion = scene.problem, state.motion
     priors = priors_of(problem)
     total = 0.0
     for frames in blocks(len(motion)):
         total += float(robust_loss(problem, landmarks.at(state, frames, derive=False).residual, frames))
     total += float((priors.pull * motion**2).sum())
-    return total + priors.vergence * float(((motion[:, columns.left_eye] - motion[:, columns.right_eye]) ** 2).sum())
+    return total + coupling_cost(priors, motion)
 
 
 def _motion_cost(

@@ -105,7 +105,7 @@ def test_a_torn_note_is_nobodys(tmp_path: Path, note: str) -> None:
 
 def test_the_start_of_a_process_tells_it_from_others() -> None:
     assert process_start(os.getpid()) == process_start(os.getpid())
-    assert process_start(os.getpid()) != process_start(os.getppid())
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        ended.wait()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ended:
+        assert process_start(ended.pid) not in (None, process_start(os.getpid()))
+        ended.communicate(b"\n")
     assert process_start(ended.pid) is None

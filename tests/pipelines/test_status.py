@@ -176,6 +176,7 @@ def test_sigterm_ends_the_work_like_ctrl_c() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
 
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         work()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -148,10 +148,11 @@ def test_every_prior_counts(problem: Problem) -> None:
 
     assert value(still) == pytest.approx(0, abs=1e-20)
     expression = still.motion.clone()
-    expression[2, 4] = 0.5
+    lone = int(np.setdiff1d(np.arange(columns.expressions), blind.mirrored)[0])  # which no other is coupled to
+    expression[2, lone] = 0.5
     pulled = blind.config.expression_weight * 0.25
     assert value(dataclasses.replace(still, motion=expression)) == pytest.approx(pulled)
-    bent = pulled + float(priors.bend[4]) * 0.25 * 6  # 1, -2, 1 squared
+    bent = pulled + float(priors.bend[lone]) * 0.25 * 6  # 1, -2, 1 squared
     assert value(dataclasses.replace(still, motion=expression), in_time=True) == pytest.approx(bent)
     gaze = still.motion.clone()
     gaze[:, columns.left_eye] = gaze[:, columns.right_eye] = 0.2
@@ -159,6 +160,14 @@ def test_every_prior_counts(problem: Problem) -> None:
     gaze[:, columns.right_eye] = -0.2
     apart = value(dataclasses.replace(still, motion=gaze))
     assert apart - together == pytest.approx(blind.config.vergence_weight * 0.4**2 * 2 * len(gaze))
+    left, right = blind.mirrored[0].tolist()  # blinks, of weight one
+    pair = still.motion.clone()
+    pair[:, [left, right]] = 0.2
+    together = value(dataclasses.replace(still, motion=pair))
+    pair[:, right] = -0.2
+    assert value(dataclasses.replace(still, motion=pair)) - together == pytest.approx(
+        blind.config.mirror_weight * 0.4**2 * len(pair)
+    )
     shaped = dataclasses.replace(still, shape=state.shape)
     own = blind.config.shape_weight * float((state.shape**2).sum())
     assert shared_cost(blind, shaped) == pytest.approx(own)

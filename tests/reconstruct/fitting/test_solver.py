@@ -25,6 +25,7 @@ from reconstruct.fitting.solver import (
     solve_person,
     start_state,
 )
+from reconstruct.models.arkit import to_arkit
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.skinning import axis_angle_to_matrix
 from schemas.config import FitConfig
@@ -110,6 +111,52 @@ def test_exact_landmarks_of_a_known_person(open_head: HeadModel, embedding: Embe
     columns = problem.columns
     for part, limit in ((columns.jaw, 0.01), (columns.left_eye, 0.01), (columns.rotation, 0.01)):
         assert float((found.motion - truth.motion)[:, part].abs().max()) < limit
+
+
+def test_blend_shapes_begin_nearer_and_end_at_the_same(open_head: HeadModel, embedding: Embedding) -> None:
+    """The truth's own weights as the start: a lower objective from the first step on, and the same solution."""
+    times_s = frame_times(24)
+    truth = known_head(open_head, times_s, 1)
+    track = landmarks_of(open_head, embedding, truth, times_s, noise_px=0.5)
+    poses = (truth.jaw_pose, truth.left_eye_pose, truth.right_eye_pose)
+    told = dataclasses.replace(track, blendshapes=to_arkit(open_head, truth.expression, *poses, clip=True))
+    found: dict[int, list[tuple[float, State]]] = {}
+    for iterations in (1, 30):
+        config = FitConfig(key_frames=4, iterations=iterations, tolerance=1e-5)
+        problems = [make_problem(open_head, embedding, seen, np.arange(24), config) for seen in (track, told)]
+        states = [solved(problem) for problem in problems]
+        # of the same problem: what is learned of the landmarks' errors on the way is not part of the comparison
+        found[iterations] = [(value(problems[0], state), state) for state in states]
+    begun = [
+        value(part, start_state(problem))
+        for problem in problems
+        for part in [dataclasses.replace(problems[0], start=problem.start)]
+    ]
+    assert begun[1] < begun[0]
+    assert found[1][1][0] < found[1][0][0]
+    (least, without), (reached, with_start) = found[30]
+    assert reached == pytest.approx(least, rel=1e-3)
+    moving = problems[0].columns.expression
+    assert float((with_start.motion - without.motion)[:, moving].abs().mean()) < 0.005
+    assert float(face_error_mm(problems[0], with_start, without).mean()) < 0.05
+
+
+def test_winks_and_single_brows_are_possible(open_head: HeadModel, embedding: Embedding) -> None:
+    """Coupled expressions follow the landmarks where these tell."""
+    times_s = frame_times(12)
+    truth = known_head(open_head, times_s, 1)
+    closing, known = np.linspace(0, 1, 12), Known(truth.shape, FOCAL)
+    for action in ("eyeBlink", "browOuterUp"):
+        left, right = (open_head.expression_names.index(action + side) for side in ("Left", "Right"))
+        truth.expression[:, left], truth.expression[:, right] = closing, 0
+    track = landmarks_of(open_head, embedding, truth, times_s, noise_px=0.5)
+    problem = make_problem(open_head, embedding, track, np.arange(12), FEW_KEYS, known)
+    found = solved(problem, known).motion[:, torch.as_tensor(problem.mirrored)]
+    names = [open_head.expression_names[problem.free[left]] for left in problem.mirrored[:, 0]]
+    for action in ("eyeBlinkLeft", "browOuterUpLeft"):
+        left, right = found[:, names.index(action)].T
+        assert float(left[-1]) > 0.85
+        assert float(right.max()) < 0.15
 
 
 def test_what_is_known_is_kept(person: tuple[Problem, State, State]) -> None:
