@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,7 @@ import poison_clips
 import pytest
 from talking_clips import people, write_clip
 
-from pipelines.child import close_children
 from schemas.verify import verify_dataset
-from talkset.cli import main
 from talkset.dataset import open_dataset
 
 QUICK = (
@@ -41,11 +40,26 @@ class Made:
     child_mb: float
 
 
-def run(folder: Path, uris: list[str], out: str) -> int:
+MEASURED = """
+import json, resource, sys
+from pipelines.child import close_children
+from talkset.cli import main
+
+status = main(sys.argv[1:])
+close_children()
+print(json.dumps([status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024]))
+"""
+"""A run that tells its exit status and the memory of its largest child; this process has had other children."""
+
+
+def run(folder: Path, uris: list[str], out: str) -> tuple[int, float]:
     manifest = folder / f"{out}.jsonl"
     manifest.write_text("".join(json.dumps({"uri": uri}) + "\n" for uri in uris))
     options = [part for value in (*poison_clips.LIMITS, *QUICK) for part in ("--set", value)]
-    return main(["run", str(manifest), "--out", str(folder / out), "--engine", "local", *options])
+    command = ["run", str(manifest), "--out", str(folder / out), "--engine", "local", *options]
+    made = subprocess.run([sys.executable, "-c", MEASURED, *command], stdout=subprocess.PIPE, text=True, check=True)
+    status, child_mb = json.loads(made.stdout)
+    return int(status), float(child_mb)
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +67,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("poison")
     write_clip(folder / "good.mp4", people()[1])
     corpus = poison_clips.write_all(folder)
-    assert run(folder, ["good.mp4"], "alone") == 0
-    close_children()
+    assert run(folder, ["good.mp4"], "alone")[0] == 0
     started = time.monotonic()
     middle = len(corpus) // 2
     names = [poison.name for poison in corpus]
-    status = run(folder, [*names[:middle], "good.mp4", *names[middle:]], "all")
+    status, child_mb = run(folder, [*names[:middle], "good.mp4", *names[middle:]], "all")
     seconds = time.monotonic() - started
-    close_children()
-    child_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     rows = pd.read_parquet(folder / "all" / "index.parquet")
     return Made(folder, rows, status, seconds, child_mb)
 
