@@ -16,7 +16,10 @@ from schemas.errors import TalksetError, UsageError
 if TYPE_CHECKING:
     from reconstruct.models.registry import Entry
 
-LIBRARIES: Final = ("anny", "av", "mediapipe", "numpy", "opencv-python", "pocketsphinx", "pyarrow", "scipy", "torch")
+LIBRARIES: Final = (
+    *("anny", "av", "gruut-lang-en", "inflect", "mediapipe", "numpy", "onnxruntime", "opencv-python", "pocketsphinx"),
+    *("pyarrow", "python-crfsuite", "scipy", "silero-vad", "torch"),
+)
 MODELS_FOLDER: Final = "models"
 """Where a data set holds the models whose licences let them travel with it."""
 LICENCES: Final = {

@@ -146,6 +146,9 @@ def test_it_plays_in_a_loop_and_stops(driver: Any, dataset: Path) -> None:
         pressed(driver, " ")
         wait_until(driver, "document.getElementById('video').paused")
         wait_until(driver, f"Number(document.documentElement.dataset.frame) === (() => {{{READ_NUMBER}}})()")
+        seen = driver.execute_script("return window.seen")
+        assert max(seen) < len(open_dataset(dataset)["clip_0005"]["pts_us"])
+        assert errors(driver) == []
 
 
 def test_the_worst_clip_opens_first_at_its_worst_frame_and_says_why(driver: Any, dataset: Path) -> None:
