@@ -20,10 +20,10 @@ from reconstruct.fitting.problem import (
     Slices,
     facing_pairs,
     held_out_landmarks,
-    landmark_points,
     make_problem,
     passing_noise,
 )
+from reconstruct.landmark_points import landmark_points
 from reconstruct.landmarks.topology import IBUG_68, MEDIAPIPE, Topology
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.skinning import SkinningModel, prepare, skin
