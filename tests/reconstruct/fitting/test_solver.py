@@ -114,27 +114,23 @@ def test_exact_landmarks_of_a_known_person(open_head: HeadModel, embedding: Embe
 
 
 def test_blend_shapes_begin_nearer_and_end_at_the_same(open_head: HeadModel, embedding: Embedding) -> None:
-    """The truth's own weights as the start: a lower objective from the first step on, and the same solution."""
+    """The truth's own weights as the start: a lower objective there, and the same solution in the end."""
     times_s = frame_times(24)
     truth = known_head(open_head, times_s, 1)
     track = landmarks_of(open_head, embedding, truth, times_s, noise_px=0.5)
     poses = (truth.jaw_pose, truth.left_eye_pose, truth.right_eye_pose)
     told = dataclasses.replace(track, blendshapes=to_arkit(open_head, truth.expression, *poses, clip=True))
-    found: dict[int, list[tuple[float, State]]] = {}
-    for iterations in (1, 30):
-        config = FitConfig(key_frames=4, iterations=iterations, tolerance=1e-5)
-        problems = [make_problem(open_head, embedding, seen, np.arange(24), config) for seen in (track, told)]
-        states = [solved(problem) for problem in problems]
-        # of the same problem: what is learned of the landmarks' errors on the way is not part of the comparison
-        found[iterations] = [(value(problems[0], state), state) for state in states]
+    config = FitConfig(key_frames=4, iterations=30, tolerance=1e-5)
+    problems = [make_problem(open_head, embedding, seen, np.arange(24), config) for seen in (track, told)]
+    # of the same problem: what is learned of the landmarks' errors on the way is not part of the comparison
+    found = [(value(problems[0], state), state) for state in map(solved, problems)]
     begun = [
         value(part, start_state(problem))
         for problem in problems
         for part in [dataclasses.replace(problems[0], start=problem.start)]
     ]
     assert begun[1] < begun[0]
-    assert found[1][1][0] < found[1][0][0]
-    (least, without), (reached, with_start) = found[30]
+    (least, without), (reached, with_start) = found
     assert reached == pytest.approx(least, rel=1e-3)
     moving = problems[0].columns.expression
     assert float((with_start.motion - without.motion)[:, moving].abs().mean()) < 0.005
