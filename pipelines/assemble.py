@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pipelines.build import head_track, landmark_track
 from pipelines.download import public
 from pipelines.keys import digest_of
 from pipelines.ledger import DONE, FAILED
@@ -15,6 +14,8 @@ from pipelines.report import Problem
 from pipelines.results import ResultStore
 from pipelines.session import SourceState
 from pipelines.stage import ClipItem
+from pipelines.stages.fit import head_track
+from pipelines.stages.landmarks import landmark_track
 from pipelines.words import cut_words, speech_ratio, word_scores, word_warnings
 from pipelines.work import Step
 from schemas.errors import REASONS

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from pipelines.build import REVIEW_STAGES, SOURCE_STAGES, stages_named, video_info
+from pipelines.build import REVIEW_STAGES, SOURCE_STAGES, stages_named
 from pipelines.download import content_path, is_remote, known_sha256, public
 from pipelines.engine import Crash, Engine, Task
 from pipelines.events import EventLog
@@ -23,6 +23,7 @@ from pipelines.results import ResultStore
 from pipelines.retry import allowed_attempts, conditions_of, wait_s, worth_a_try
 from pipelines.segment import clip_from_json
 from pipelines.stage import ClipItem
+from pipelines.stages.probe import video_info
 from pipelines.work import (
     DOWNLOAD,
     OPEN,

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from talking_clips import people, write_clip
 
-from pipelines.build import CLIP_STAGES, head_track, landmark_track, stages_named
+from pipelines.build import CLIP_STAGES, stages_named
 from pipelines.results import Result
 from pipelines.segment import clip_from_json, segment_source
 from pipelines.stage import ClipItem, Job, Models, key_of
+from pipelines.stages.fit import head_track
+from pipelines.stages.landmarks import landmark_track
 from pipelines.tracks import FaceFinder
 from reconstruct.fitting.problem import Known
 from reconstruct.landmarks.topology import FACE
