@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,23 +61,14 @@ class ResultStore:
         """Where a result or one of its payloads is, or would be."""
         return Path(f"{self.folder}/{stage}/{key[:2]}/{key}{suffix}")  # in one go: a run asks for millions
 
+    def payload(self, stage: str, key: str, suffix: str) -> Path:
+        """The file of a payload on this machine; it does not exist where the result has none of that suffix."""
+        return self.path(stage, key, suffix)
+
     def value(self, stage: str, key: str) -> dict[str, Any] | None:
         """The JSON value of a result, or None where there is no whole one; a damaged one is removed with a warning."""
-        path = self.path(stage, key)
-        try:
-            stored = json.loads(path.read_bytes())
-            value, payloads = stored["value"], stored["payloads"]
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            LOGGER.warning("%s is damaged (%s) and will be made again", path, error)
-            self.forget(stage, key)
-            return None
-        if not all(self.path(stage, key, suffix).is_file() for suffix in payloads):
-            LOGGER.warning("%s has lost a payload and will be made again", path)
-            self.forget(stage, key)
-            return None
-        return dict(value)
+        found = self._found(stage, key)
+        return None if found is None else found[0]
 
     def load(self, stage: str, key: str) -> Result:
         """A whole result.
@@ -85,20 +76,18 @@ class ResultStore:
         Raises TalksetError: missing_file when there is none, corrupt_data for arrays that cannot be read; the damaged
         result is removed, so that the next run makes it again.
         """
-        value = self.value(stage, key)
-        if value is None:
+        found = self._found(stage, key)
+        if found is None:
             raise TalksetError("missing_file", f"no result at {self.path(stage, key)}", "Run the same command again")
-        arrays: dict[str, NDArray[Any]] = {}
-        path = self.path(stage, key, ARRAYS)
-        if path.is_file():
-            try:
-                with np.load(path, allow_pickle=False) as stored:
-                    arrays = {name: stored[name] for name in stored.files}
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                self.forget(stage, key)
-                message = f"the stored result {path} is damaged ({error}) and was removed"
-                raise TalksetError("corrupt_data", message, "Run the same command again to make it anew") from error
-        return Result(value, arrays)
+        value, payloads = found
+        if ARRAYS not in payloads:
+            return Result(value)
+        path = self.payload(stage, key, ARRAYS)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return Result(value, {name: stored[name] for name in stored.files})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise self._damaged(stage, key, f"{path} is damaged ({error})") from error
 
     def save(self, stage: str, key: str, unit: str, result: Result) -> None:
         """Make a result durable; raises TalksetError disk_full or not_writable."""
@@ -144,6 +133,33 @@ class ResultStore:
     def clear_scratch(self) -> None:
         """Remove what a killed run left behind; only while no other run works on the folder."""
         shutil.rmtree(self.scratch_folder, ignore_errors=True)
+
+    def _found(self, stage: str, key: str) -> tuple[dict[str, Any], list[str]] | None:
+        """JSON value and payloads of a whole result."""
+        path = self.path(stage, key)
+        try:
+            stored = json.loads(path.read_bytes())
+            value, payloads = dict(stored["value"]), list(stored["payloads"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            LOGGER.warning("%s is damaged (%s) and will be made again", path, error)
+            self.forget(stage, key)
+            return None
+        if not self._complete(stage, key, payloads):
+            LOGGER.warning("%s has lost a payload and will be made again", path)
+            self.forget(stage, key)
+            return None
+        return value, payloads
+
+    def _damaged(self, stage: str, key: str, message: str) -> TalksetError:
+        self.forget(stage, key)
+        remedy = "Run the same command again to make it anew"
+        return TalksetError("corrupt_data", f"the stored result {message} and was removed", remedy)
+
+    def _complete(self, stage: str, key: str, payloads: Sequence[str]) -> bool:
+        """Whether all payloads of a result are there."""
+        return all(self.path(stage, key, suffix).is_file() for suffix in payloads)
 
     def _write(self, path: Path, data: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

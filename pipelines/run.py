@@ -23,8 +23,8 @@ from pipelines.keys import output_digest
 from pipelines.ledger import DONE, FAILED, REJECTED, Entry, Ledger
 from pipelines.output import BuildNote, files_differ, locked_output, place_files
 from pipelines.people import take_clips_of_people
+from pipelines.remote_results import RemoteResults, open_results
 from pipelines.report import NoProgress, Problem, Progress, RunReport
-from pipelines.results import ResultStore
 from pipelines.session import ERRORS_FOLDER, Session, SourceState
 from pipelines.stage import ClipItem
 from pipelines.work import Step
@@ -70,8 +70,10 @@ def run(
     started = time.perf_counter()
     with locked_output(output):
         digests = model_digests(config)
-        store = ResultStore(output)
+        store = open_results(output, config.run.results)
         store.clear_scratch()
+        if isinstance(store, RemoteResults):
+            store.bring()
         with Ledger(output) as ledger, EventLog(output) as events, engine, _recorded(events, report):
             _record_start(events, config, len(sources), command)
             session = Session(output, config, digests, ledger, store, engine, report, events, progress or NoProgress())
@@ -266,7 +268,7 @@ def _files(session: Session, rows: Sequence[Draft], stage: str) -> dict[str, Pat
         key = row.keys.get(stage) or _overlay_key(session, row, stage)
         value = session.store.value(stage, key) if key else None
         for suffix in value["suffixes"] if value else ():
-            wanted[f"{row.clip_id}{suffix}"] = session.store.path(stage, key or "", suffix)
+            wanted[f"{row.clip_id}{suffix}"] = session.store.payload(stage, key or "", suffix)
     return wanted
 
 
@@ -322,7 +324,7 @@ def _close(session: Session, states: Sequence[SourceState]) -> None:
         if state.duplicate_of is not None
     ]
     session.ledger.record(repeated)
-    session.used.update((entry.unit, entry.stage, entry.key) for entry in repeated)
+    session.used.update({(entry.unit, entry.stage, entry.key): entry.state for entry in repeated})
     session.ledger.keep(session.used)
     _drop_tracebacks(session)
 

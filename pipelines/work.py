@@ -19,6 +19,7 @@ from pipelines.download import content_path, fetch, is_remote
 from pipelines.keys import digest_of
 from pipelines.ledger import DONE, FAILED, REJECTED
 from pipelines.process import cpu_seconds
+from pipelines.remote_results import open_results
 from pipelines.results import Result, ResultStore
 from pipelines.stage import ClipItem, ItemT, Job, Models, SourceItem, Stage, View, key_of, loaded_models
 from schemas.config import Config
@@ -116,7 +117,14 @@ class SourceTask:
             return SourceOutcome(sha256, (step,))
         models = loaded_models(self.config)
         stages = stages_named(self.stages)
-        steps = advance(stages, row.item(sha256), self.config, self.digests, ResultStore(self.root), models)
+        steps = advance(
+            stages,
+            row.item(sha256),
+            self.config,
+            self.digests,
+            open_results(self.root, self.config.run.results),
+            models,
+        )
         return SourceOutcome(sha256, tuple(steps))
 
 
@@ -133,7 +141,9 @@ class ClipTask:
         """Run what is missing."""
         models = loaded_models(self.config)
         stages = stages_named(self.stages)
-        return tuple(advance(stages, item, self.config, self.digests, ResultStore(self.root), models))
+        return tuple(
+            advance(stages, item, self.config, self.digests, open_results(self.root, self.config.run.results), models)
+        )
 
 
 def check_sha256(row: SourceRow, sha256: str) -> None:

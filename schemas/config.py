@@ -296,6 +296,9 @@ class RunConfig:
     """Parallel workers; None: one per core."""
     address: str | None = None
     """Address of a running Ray cluster; None starts one on this machine."""
+    results: str | None = None
+    """Where results of stages are kept, as s3://bucket/prefix, gs://... or file:///folder; None: in the output folder,
+    which every worker must then reach."""
     error_budget: float = 0.0
     """Fraction of sources that may fail before the exit status becomes 1."""
     retry: RetryConfig = field(default_factory=RetryConfig)

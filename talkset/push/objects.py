@@ -9,24 +9,18 @@ altered there in between, to the same size, is not noticed.)
 
 from __future__ import annotations
 
-import errno
-import functools
 import hashlib
 import json
-import re
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
-
-import pyarrow as pa
-import pyarrow.fs as pafs
+from typing import TYPE_CHECKING, Final
 
 from schemas.errors import TalksetError, UsageError
 from schemas.files import MANIFEST_NAME, is_safe_path, read_checksums
+from schemas.remote_folder import Folder, remote_folder
 from talkset.push.source import AGAIN, FACTS_NAME, RECORD_FOLDER, THREADS, PushReport, Source, in_threads, occupied
 from talkset.store import without_secrets
 
@@ -38,148 +32,16 @@ PART_PREFIX: Final = f"{RECORD_FOLDER}/part-"
 BATCH_FILES: Final = 256
 BATCH_BYTES: Final = 1 << 30
 """At most one batch is sent again after an interruption, or one file that is larger."""
-WAITS_S: Final = (0.5, 1.0, 2.0, 4.0)
-"""Waits between the attempts of one call."""
-ATOMIC_STORES: Final = frozenset({"s3", "gcs", "abfs"})
-"""File systems without folders, in which a small object appears whole or not at all."""
-_PERMANENT: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
-_PERMANENT_ERRNO: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG})
-_PERMANENT_TEXT: Final = re.compile(
-    r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH"
-    r"|MISSING_AUTHENTICATION_TOKEN|UNRECOGNIZED_CLIENT)"
-)
-
-Result = TypeVar("Result")
-
-
-class Folder:
-    """A folder of some file system; every call is tried again while its fault may pass.
-
-    All methods raise TalksetError (not_writable) when a call fails for good.
-    """
-
-    def __init__(self, filesystem: pafs.FileSystem, base: str, shown: str) -> None:
-        self._filesystem, self._base, self.shown = filesystem, base, shown
-        self._atomic = filesystem.type_name in ATOMIC_STORES
-        self._made: set[str] = set()
-
-    def sizes(self, names: Sequence[str]) -> dict[str, int]:
-        """Size of those of the named files that exist."""
-        sizes: dict[str, int] = {}
-        for start in range(0, len(names), BATCH_FILES):
-            batch = names[start : start + BATCH_FILES]
-            paths = [f"{self._base}/{name}" for name in batch]
-            infos = self._attempt("looking at", batch[0], functools.partial(self._filesystem.get_file_info, paths))
-            for name, info in zip(batch, infos, strict=True):
-                if info.type == pafs.FileType.File:
-                    sizes[name] = int(info.size)
-        return sizes
-
-    def read(self, name: str) -> bytes | None:
-        """Content of a small file, None where it does not exist."""
-
-        def whole() -> bytes | None:
-            try:
-                with self._filesystem.open_input_stream(f"{self._base}/{name}", compression=None) as stream:
-                    data: bytes = stream.read()
-            except FileNotFoundError:
-                return None
-            return data
-
-        return self._attempt("reading", name, whole)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a small file that appears whole or not at all."""
-        path = f"{self._base}/{name}"
-        parent, _, last = path.rpartition("/")
-        first = path if self._atomic else f"{parent}/.{last}.partial"
-
-        def whole() -> None:
-            self._make(parent)
-            with self._filesystem.open_output_stream(first, compression=None) as stream:
-                stream.write(data)
-            if first != path:
-                self._filesystem.move(first, path)
-
-        self._attempt("writing", name, whole)
-
-    def send(self, name: str, blocks: Callable[[], Iterable[bytes]]) -> str:
-        """Write a file block by block; returns the hash of what was sent."""
-        path = f"{self._base}/{name}"
-
-        def whole() -> str:
-            self._make(path.rpartition("/")[0])
-            digest = hashlib.sha256()
-            with self._filesystem.open_output_stream(path, compression=None) as stream:
-                for block in blocks():
-                    digest.update(block)
-                    stream.write(block)
-            return digest.hexdigest()
-
-        return self._attempt("writing", name, whole)
-
-    def delete(self, name: str) -> None:
-        """Remove a file if it is there."""
-        self._attempt("removing", name, lambda: self._gone(self._filesystem.delete_file, name))
-
-    def list(self, name: str) -> list[str]:
-        """The files in a subfolder, sorted."""
-        selector = pafs.FileSelector(f"{self._base}/{name}", allow_not_found=True)
-        infos = self._attempt("listing", name, lambda: self._filesystem.get_file_info(selector))
-        return sorted(f"{name}/{info.base_name}" for info in infos if info.type == pafs.FileType.File)
-
-    def remove_subfolder(self, name: str) -> None:
-        """Remove a subfolder with what is in it, if it is there."""
-        self._attempt("removing", name, lambda: self._gone(self._filesystem.delete_dir, name))
-
-    def _gone(self, remove: Callable[[str], None], name: str) -> None:
-        try:
-            remove(f"{self._base}/{name}")
-        except FileNotFoundError:
-            return
-
-    def _make(self, path: str) -> None:
-        if not self._atomic and path not in self._made:
-            self._filesystem.create_dir(path, recursive=True)
-            self._made.add(path)
-
-    def _attempt(self, verb: str, name: str, action: Callable[[], Result]) -> Result:
-        for wait in (*WAITS_S, None):
-            try:
-                return action()
-            except (OSError, pa.ArrowException) as error:
-                if wait is None or not _may_pass(error):
-                    message = f"{verb} {name} at {self.shown} failed ({error})"
-                    raise TalksetError("not_writable", message, AGAIN) from error
-                time.sleep(wait)
-        raise AssertionError("the last attempt returns or raises")
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether trying again may help."""
-    if not isinstance(error, OSError) or isinstance(error, _PERMANENT):
-        return False
-    return error.errno not in _PERMANENT_ERRNO and _PERMANENT_TEXT.search(str(error)) is None
 
 
 def open_folder(root: Path, url: str) -> Folder:
     """The destination behind a URL. Raises UsageError for one that is not known or lies inside `root`."""
-    shown = without_secrets(url)
-    try:
-        filesystem, base = pafs.FileSystem.from_uri(url)
-    except (pa.ArrowException, OSError, ValueError, ImportError) as error:
-        message = f"{shown} is no destination ({str(error).replace(url, shown)})"
-        remedy = "Give s3://bucket/prefix, gs://bucket/prefix, file:///folder or hf://datasets/user/name"
-        raise UsageError(message, remedy) from None  # the first error may show a password
-    if not base.strip("/"):
-        raise UsageError(
-            f"{shown} names no bucket or folder", "Give a folder for the data set, such as s3://bucket/name"
-        )
-    if isinstance(filesystem, pafs.LocalFileSystem):
-        here, there = root.resolve(), Path(base).resolve()
+    folder = remote_folder(url, without_secrets(url), "or hf://datasets/user/name", AGAIN)
+    if folder.local is not None:
+        here, there = root.resolve(), folder.local.resolve()
         if there == here or here in there.parents:
-            raise UsageError(f"{shown} is inside the data set {root} itself", "Give another folder")
-    return Folder(filesystem, base.rstrip("/"), shown)
+            raise UsageError(f"{folder.shown} is inside the data set {root} itself", "Give another folder")
+    return folder
 
 
 @dataclass(frozen=True)
@@ -203,7 +65,7 @@ class Record:
             value = json.loads(data)
             claims: dict[str, str] = dict(value["claims"])
             names = frozenset(value["names"])
-            for part in folder.list(RECORD_FOLDER):
+            for part in folder.files(RECORD_FOLDER):
                 if part.startswith(PART_PREFIX):
                     claims |= json.loads(folder.read(part) or b"{}")
             if not all(isinstance(name, str) and is_safe_path(name) for name in (*claims, *names)):
@@ -223,14 +85,14 @@ class Record:
         """Make this the record of a push that begins; the parts of an earlier one go."""
         value = {"manifest_sha256": self.manifest_sha256, "claims": dict(self.claims), "names": sorted(self.names)}
         folder.write(RECORD_NAME, json.dumps(value).encode())
-        for part in folder.list(RECORD_FOLDER):
+        for part in folder.files(RECORD_FOLDER):
             if part.startswith(PART_PREFIX):
                 folder.delete(part)
 
     @staticmethod
     def forget(folder: Folder) -> None:
         """Remove the record of a finished push, its parts first: they mean nothing without it."""
-        for part in folder.list(RECORD_FOLDER):
+        for part in folder.files(RECORD_FOLDER):
             if part.startswith(PART_PREFIX):
                 folder.delete(part)
         folder.delete(RECORD_NAME)

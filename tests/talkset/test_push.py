@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import logging
 import os
 import shutil
 import subprocess
@@ -18,13 +17,17 @@ import pyarrow.fs as pafs
 import pytest
 from dataset_builder import build
 from fake_hub import TOKEN, FakeHub
+from s3_server import s3_server
 
+from schemas import remote_folder
 from schemas.errors import TalksetError, UsageError
 from schemas.files import HIDDEN_FOLDER, MANIFEST_NAME, format_checksums, read_checksums, refresh_manifest
+from schemas.remote_folder import Folder
 from schemas.verify import verify_dataset
 from talkset.dataset import Dataset, DatasetError, open_dataset
 from talkset.push import objects, push
-from talkset.push.objects import Folder, push_folder
+from talkset.push.objects import push_folder
+from talkset.push.source import AGAIN
 from talkset.store import without_secrets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -65,7 +68,7 @@ def newer(built: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "WAITS_S", (0.0,) * 4)
+    monkeypatch.setattr(remote_folder, "WAITS_S", (0.0,) * 4)
 
 
 def published(root: Path) -> dict[str, bytes]:
@@ -292,7 +295,7 @@ def send(root: Path, target: Path, handler: FaultyStore, replace: bool = False) 
     from pipelines.report import NoProgress
     from talkset.push.source import open_source
 
-    folder = Folder(pafs.PyFileSystem(handler), str(target), "faulty://target")
+    folder = Folder(pafs.PyFileSystem(handler), str(target), "faulty://target", AGAIN)
     return push_folder(open_source(root, NoProgress()), folder, replace, NoProgress())
 
 
@@ -476,19 +479,8 @@ def test_an_old_version_without_a_list_is_left_alone(local: Path, tmp_path: Path
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """URL of an empty bucket of a local S3 server, with %s for the prefix."""
-    server = pytest.importorskip("moto.server", reason="pip install 'moto[server]' to test against S3")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request would cost more than the request
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        running.start()
-        address = "{}:{}".format(*running.get_host_and_port())
-        options = {"endpoint_override": address, "scheme": "http", "region": "us-east-1"}
-        pafs.S3FileSystem(**options, allow_bucket_creation=True).create_dir("bucket")
-        yield f"s3://bucket/%s?endpoint_override={address}&scheme=http&region=us-east-1"
-        running.stop()
+    with s3_server() as (_, url):
+        yield url % "bucket/%s"
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 from download_server import content_of
+from s3_server import s3_server
 
 from pipelines.download import Cache, fetch, objects
 from schemas.config import DownloadConfig
@@ -23,20 +23,8 @@ SETTINGS = DownloadConfig(allow_hosts="127.0.0.1", attempts=2)
 @pytest.fixture(scope="module")
 def store() -> Iterator[tuple[pafs.S3FileSystem, str]]:
     """A file system on a local S3 server, and the URL of an object in it, with %s for bucket and key."""
-    server = pytest.importorskip("moto.server", reason="pip install 'moto[server]' to test against S3")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        running.start()
-        address = "{}:{}".format(*running.get_host_and_port())
-        options = {"endpoint_override": address, "scheme": "http", "region": "us-east-1"}
-        filesystem = pafs.S3FileSystem(**options, allow_bucket_creation=True)
-        filesystem.create_dir("bucket")
-        yield filesystem, f"s3://%s?endpoint_override={address}&scheme=http&region=us-east-1"
-        running.stop()
+    with s3_server() as found:
+        yield found
 
 
 def put(filesystem: Any, path: str, content: bytes) -> None:
