@@ -10,13 +10,14 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE: Final = "talkset_review"
 HEADER: Final = "x-talkset-review"
@@ -46,9 +47,6 @@ HEADERS: Final = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
-Next = Callable[[Request], Awaitable[Response]]
-
-
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server bound to that host."""
     if host == "localhost":
@@ -77,16 +75,8 @@ class Guard:
             names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         object.__setattr__(self, "_names", frozenset(names))
 
-    async def __call__(self, request: Request, call_next: Next) -> Response:
-        """Refuse what is not allowed, and add the headers to what is."""
-        refused = self._refusal(request)
-        response = refused if refused is not None else await call_next(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    def _refusal(self, request: Request) -> Response | None:
+    def refusal(self, request: Request) -> Response | None:
+        """The answer to a request that is not allowed; None for one that is."""
         host = request.headers.get("host", "")
         if not self._own_host(host):
             return _refuse(421, f"this server is not {host!r}; open it by the address that `talkset review` printed")
@@ -138,6 +128,31 @@ class Guard:
 
     def _is_token(self, given: str) -> bool:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
+
+
+class GuardMiddleware:
+    """Refuses what the guard does not allow, and adds the headers to every answer.
+
+    Plain ASGI: Starlette's BaseHTTPMiddleware cuts files short where a browser breaks one request for the next.
+    """
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app, self._guard = app, guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in (*HEADERS.items(), ("Cache-Control", "no-store")):
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await (self._guard.refusal(Request(scope)) or self._app)(scope, receive, send_guarded)
 
 
 def _refuse(status: int, message: str) -> Response:

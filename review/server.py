@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from review.catalogue import FACETS, OVERALL, Query
-from review.guard import MAX_BODY, Guard
+from review.guard import MAX_BODY, Guard, GuardMiddleware
 from review.session import ReviewSession, UnknownClipError
 from schemas.errors import TalksetError, UsageError
 
@@ -56,7 +56,7 @@ def page_files() -> dict[str, bytes]:
 def make_app(session: ReviewSession, guard: Guard) -> FastAPI:
     """The application: page, queue, clips, media, decisions. See docs/review.md for the addresses."""
     app = FastAPI(title="talkset review", docs_url=None, redoc_url=None, openapi_url=None)
-    app.middleware("http")(guard)
+    app.add_middleware(GuardMiddleware, guard=guard)
     _add_errors(app)
     _add_page(app)
     _add_reading(app, session)
