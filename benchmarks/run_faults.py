@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import hashlib
 import os
 import random
@@ -33,24 +32,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-SPAN_S: Final = 1.2
+from run_parts.corpus import EVALUATION, write_manifest
+from run_parts.processes import workers_of
+
 SETTINGS: Final = ("run.workers=2", "overlay.height=160", "run.retry.wait_s=0.2")
 Stamps = Mapping[str, tuple[int, int]]
-
-
-def write_manifest(evaluation: Path, folder: Path, clips: int) -> Path:
-    """A manifest of so many distinct spans of the recordings."""
-    videos = [*sorted((evaluation / "grid").glob("*.mpg")), *sorted((evaluation / "grid_s1").glob("*.mpg"))]
-    if not videos:
-        raise SystemExit(f"no recordings under {evaluation}: give the folder of the evaluation data with --eval")
-    spans = [(video, round(start * 0.1, 1)) for start in range(18) for video in videos]
-    chosen = spans[:: max(1, len(spans) // clips)][:clips]
-    path = folder / "manifest.csv"
-    with path.open("w", newline="") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["uri", "start", "end"])
-        rows.writerows([video.resolve().as_uri(), start, round(start + SPAN_S, 1)] for video, start in chosen)
-    return path
 
 
 def command(manifest: Path, out: Path, *settings: str) -> list[str]:
@@ -120,7 +106,7 @@ def kill_workers(manifest: Path, out: Path, kills: int, expected: Mapping[str, s
     killed = 0
     while process.poll() is None:
         time.sleep(rng.uniform(1.0, 4.0))
-        workers = _workers_of(process.pid)
+        workers = workers_of(process.pid)
         if killed < kills and workers and len(stamps(out)) > 4:
             victim = rng.choice(workers)
             with contextlib.suppress(ProcessLookupError):
@@ -162,29 +148,6 @@ def kill_node(manifest: Path, out: Path, expected: Mapping[str, str]) -> bool:
     return verdict("node killed", out, expected, seen, told) and bool(seen)
 
 
-def _workers_of(pid: int) -> list[int]:
-    """Processes of Ray's actors below a driver."""
-    found, parents = [], _parents()
-    for worker, (parent, name) in parents.items():
-        if not name.startswith("ray::_Host"):
-            continue
-        while parent in parents and parent != pid:
-            parent = parents[parent][0]
-        if parent == pid:
-            found.append(worker)
-    return found
-
-
-def _parents() -> dict[int, tuple[int, str]]:
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                stat = (folder / "stat").read_text().rpartition(")")[2].split()
-                found[int(folder.name)] = (int(stat[1]), (folder / "cmdline").read_bytes().decode("utf-8", "replace"))
-    return found
-
-
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
@@ -200,12 +163,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--eval", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "eval")
+    parser.add_argument("--eval", type=Path, default=EVALUATION)
     parser.add_argument("--only", choices=("driver", "workers", "node"), action="append")
     parser.add_argument("--keep", type=Path, help="Folder that is kept, instead of a temporary one.")
     options: Any = parser.parse_args()
     with _folder(options.keep) as folder:
-        manifest = write_manifest(options.eval, folder, options.clips)
+        manifest = write_manifest(options.eval, folder / "manifest.csv", options.clips)
         started = time.perf_counter()
         plain = command(manifest, folder / "plain", "run.engine=local")
         subprocess.run(plain, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

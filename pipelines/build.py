@@ -27,6 +27,11 @@ _STAGES: Mapping[str, Stage[Any]] = {
 }
 
 
+def most_attempts(name: str) -> int | None:
+    """The attempts that a stage declares; None for one that declares none, and for the fetching of sources."""
+    return _STAGES[name].attempts if name in _STAGES else None
+
+
 def stages_named(names: Sequence[str]) -> tuple[Stage[Any], ...]:
     """The stages of those names, in that order."""
     return tuple(_STAGES[name] for name in names)

@@ -55,14 +55,17 @@ def limits_of(config: DecodeConfig) -> Limits:
 class GuardedReader:
     """What `reconstruct.video.Reader` is to one pass over the frames; the file is opened with the first frame.
 
-    `info`, `corrupt_packets`, `truncated` and `end_us` have the meaning they have there once all frames were taken.
+    `info` (unless it was given), `corrupt_packets`, `truncated` and `end_us` have the meaning they have there once all
+    frames were taken.
     """
 
     info: VideoInfo
 
-    def __init__(self, path: Path, config: DecodeConfig) -> None:
+    def __init__(self, path: Path, config: DecodeConfig, info: VideoInfo | None = None) -> None:
         self.path = path
         self.config = config
+        if info is not None:
+            self.info = info
         self.corrupt_packets = 0
         self.truncated = False
         self.end_us = 0
@@ -77,10 +80,13 @@ class GuardedReader:
         while self._open:
             self._open.pop().close()
 
-    def frames(self, start_us: int | None = None, end_us: int | None = None) -> Iterator[tuple[int, UInt8]]:
+    def frames(
+        self, start_us: int | None = None, end_us: int | None = None, size: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, UInt8]]:
         """Yield (pts_us, rgb) for every frame with start_us <= pts_us < end_us, as `Reader.frames`."""
         what, limits = f"decoding {self.path}", limits_of(self.config)
-        stream = stream_from_child(what, limits, _frames, self.path, start_us, end_us, self.config.max_megapixels)
+        largest = self.config.max_megapixels
+        stream = stream_from_child(what, limits, _frames, self.path, start_us, end_us, size, largest)
         self._open.append(stream)
         self.info, self.corrupt_packets, self.truncated, self.end_us = yield from stream
 
@@ -92,13 +98,13 @@ def _probe(path: Path, max_megapixels: float) -> VideoInfo:
 
 
 def _frames(
-    path: Path, start_us: int | None, end_us: int | None, max_megapixels: float
+    path: Path, start_us: int | None, end_us: int | None, size: tuple[int, int] | None, max_megapixels: float
 ) -> Generator[tuple[int, UInt8], None, tuple[VideoInfo, int, bool, int]]:
     from reconstruct.video import Reader
 
     with Reader(path) as reader:
         _checked(path, reader.info, max_megapixels)
-        yield from reader.frames(start_us, end_us)
+        yield from reader.frames(start_us, end_us, size)
         return reader.info, reader.corrupt_packets, reader.truncated, reader.end_us
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from pipelines.declarations import NO_NEEDS, Needs
 from schemas.config import RunConfig
 from schemas.errors import UsageError
 
@@ -28,7 +29,7 @@ class Crash:
     traceback: str = ""
     attempts: int = 1
     reason: str = "internal"
-    """`crashed` where the worker died."""
+    """`crashed` where the worker died, `time_limit` where it was ended."""
 
 
 class Engine(Protocol):
@@ -37,11 +38,12 @@ class Engine(Protocol):
     Workers are started with the first item, so an engine that gets none costs nothing, and stay for the next `map`.
     """
 
-    def map(self, task: Task, items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
+    def map(self, task: Task, items: Iterable[Item], needs: Needs = NO_NEEDS) -> Iterator[tuple[Item, Any]]:
         """Yield (item, what the task returned or a `Crash`) in the order of completion, each item once.
 
         Items are taken from the iterable as workers become free. Results do not depend on the engine or on the number
-        of workers.
+        of workers. Workers that cannot give what the task needs are replaced by ones that can. Raises UsageError for
+        needs that no worker of this engine can meet.
         """
         ...
 

@@ -36,7 +36,7 @@ def take_clips_of_people(session: Session, clips: Sequence[ClipItem]) -> tuple[l
         return list(clips), session.take_clips(clips, "clips", CLIP_STAGES)
     first = session.take_clips(clips, "people", PERSON_STAGES)
     told = [clip for clip in clips if first[clip.unit][-1].state == DONE]
-    known = _people(told, first, session.store, session.config.fit)
+    known = known_people(told, first, session.store, session.config.fit)
     fitted = [dataclasses.replace(clip, person=known.get(clip.unit)) for clip in clips]
     rest = [clip for clip in fitted if clip.person is not None]
     second = session.take_clips(rest, "clips", CLIP_STAGES, counted=PERSON_STAGES)
@@ -59,7 +59,17 @@ def person_of(clip: ClipItem, config: FitConfig) -> str:
     return f"source {clip.sha256}"
 
 
-def _people(clips: Sequence[ClipItem], steps: Steps, store: ResultStore, config: FitConfig) -> dict[str, Known]:
+def stored_people(session: Session, clips: Sequence[ClipItem]) -> list[ClipItem]:
+    """The clips with the persons they are fitted with, as far as evidence is stored; nothing is made."""
+    if not shares(session.config.fit):
+        return list(clips)
+    steps = session.look_at_clips(clips, PERSON_STAGES)
+    told = [clip for clip in clips if steps[clip.unit][-1].state == DONE]
+    known = known_people(told, steps, session.store, session.config.fit)
+    return [dataclasses.replace(clip, person=known.get(clip.unit)) for clip in clips]
+
+
+def known_people(clips: Sequence[ClipItem], steps: Steps, store: ResultStore, config: FitConfig) -> dict[str, Known]:
     """Shape and focal length by clip id, of clips whose evidence is stored."""
     from reconstruct.person import fuse, fuse_focal
 

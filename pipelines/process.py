@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from schemas.errors import TalksetError
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt(3)."""
 KEEP_BYTES = (1 << 31) - 1
@@ -58,6 +60,31 @@ def process_start(pid: int) -> str | None:
             return None
     shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return shown.stdout.strip() or None
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise TalksetError time_limit in the main thread after so many seconds, at the next step of Python."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise over_time(seconds)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def over_time(seconds: float) -> TalksetError:
+    """The error of an item that took longer than its stages may."""
+    return TalksetError("time_limit", f"it took longer than {seconds:g} s", "Raise run.time_scale")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from pipelines.build import most_attempts
 from pipelines.keys import digest_of
 from pipelines.ledger import FAILED, Entry
 from schemas.config import Config, RetryConfig, to_dict
@@ -14,12 +15,13 @@ JITTER = 0.5
 """Largest part of a wait that is added to it, so that what failed together does not come back together."""
 
 
-def allowed_attempts(reason: str, config: RetryConfig) -> int:
-    """Attempts, over all runs, at a result that fails for a reason."""
+def allowed_attempts(reason: str, stage: str, config: RetryConfig) -> int:
+    """Attempts, over all runs, at a result of a stage that fails for a reason."""
     kind = error_class(reason)
+    most = min(config.attempts, most_attempts(stage) or config.attempts)
     if kind == TRANSIENT:
-        return config.attempts
-    return min(UNCERTAIN_ATTEMPTS, config.attempts) if kind == UNCERTAIN else 1
+        return most
+    return min(UNCERTAIN_ATTEMPTS, most) if kind == UNCERTAIN else 1
 
 
 def wait_s(unit: str, attempt: int, config: RetryConfig) -> float:
@@ -43,7 +45,7 @@ def conditions_of(config: Config) -> str:
 
 def is_quarantined(entry: Entry, config: RetryConfig) -> bool:
     """Whether the entry failed and has no attempt left."""
-    return entry.state == FAILED and entry.attempts >= allowed_attempts(entry.reason or "internal", config)
+    return entry.state == FAILED and entry.attempts >= allowed_attempts(entry.reason or "internal", entry.stage, config)
 
 
 def worth_a_try(entry: Entry, config: Config) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pipelines.build import REVIEW_STAGES, SOURCE_STAGES, stages_named
+from pipelines.declarations import Needs, Pass, passes
 from pipelines.download import content_path, is_remote, known_sha256, public
 from pipelines.engine import Crash, Engine, Task
 from pipelines.events import EventLog
@@ -87,8 +88,8 @@ class Session:
     report: RunReport
     events: EventLog
     progress: Progress = field(default_factory=NoProgress)
-    used: set[tuple[str, str, str]] = field(default_factory=set)
-    """(unit, stage, key) of everything this run rests on."""
+    used: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """(unit, stage, key) of everything this run rests on -> its state."""
 
     @functools.cached_property
     def conditions(self) -> str:
@@ -108,30 +109,42 @@ class Session:
                 self._record(state.unit, state.source.uri, state.steps)
             else:
                 rows.append(row)
-        task = SourceTask(self.root, self.config, self.digests, SOURCE_STAGES)
 
         def receive(row: SourceRow, outcome: SourceOutcome | Crash) -> Steps:
             return self._receive_source(by_unit[row.unit], row, outcome)
 
-        self._work("sources", task, rows, {row.unit: by_unit[row.unit].steps for row in rows}, receive)
+        for part in passes(stages_named(SOURCE_STAGES), self.config):
+            rows = [self._renewed(by_unit[row.unit], row) for row in rows]
+            due = [row for row in rows if self._is_due(by_unit[row.unit].steps, part)]
+            task = SourceTask(self.root, self.config, self.digests, part.stages)
+            self._work("sources", task, due, {row.unit: by_unit[row.unit].steps for row in due}, receive, part.needs)
         self._mark_duplicates(states)
         for state in states:
             if state.duplicate_of is None:
                 self._settle(state.unit, state.steps)
-                state.clips = _clips(state)
+                state.clips = clips_of(state)
         return states
+
+    def look_at_sources(self, sources: Sequence[Source], base: Path) -> list[SourceState]:
+        """States of the sources, with their clips, as far as the stored results tell; nothing is made or recorded."""
+        states = self._open_sources(sources, base)
+        for state in states:
+            if state.duplicate_of is None:
+                self._look(state)
+                state.clips = clips_of(state) if state.value("segment") else []
+        return states
+
+    def look_at_clips(self, clips: Sequence[ClipItem], stages: tuple[str, ...]) -> dict[str, Steps]:
+        """Stored steps of clips, by clip id; nothing is made or recorded."""
+        return {clip.unit: self._plan(stages, clip) for clip in clips}
 
     def take_clips(
         self, clips: Sequence[ClipItem], phase: str, stages: tuple[str, ...], counted: Collection[str] = ()
     ) -> dict[str, Steps]:
         """Take clips through stages; steps by clip id. `counted` are the stages that are in the report already."""
-        found: dict[str, Steps] = {}
-        to_do: list[ClipItem] = []
-        for clip in clips:
-            found[clip.unit] = self._plan(stages, clip)
-            if found[clip.unit][-1].state == OPEN:
-                to_do.append(clip)
-        task = ClipTask(self.root, self.config, self.digests, stages)
+        if not clips:
+            return {}
+        found = {clip.unit: self._plan(stages, clip) for clip in clips}
 
         def receive(clip: ClipItem, outcome: Steps | Crash) -> Steps:
             if isinstance(outcome, Crash):
@@ -140,7 +153,12 @@ class Session:
             found[clip.unit] = merged(found[clip.unit], outcome)
             return outcome
 
-        self._work(phase, task, to_do, found, receive)
+        for number, part in enumerate(passes(stages_named(stages), self.config)):
+            if number:
+                found = {clip.unit: merged(found[clip.unit], self._plan(stages, clip)) for clip in clips}
+            due = [clip for clip in clips if self._is_due(found[clip.unit], part)]
+            task = ClipTask(self.root, self.config, self.digests, part.stages)
+            self._work(phase, task, due, found, receive, part.needs)
         for unit, steps in found.items():
             self._settle(unit, [step for step in steps if step.stage not in counted])
         return found
@@ -152,6 +170,7 @@ class Session:
         items: Sequence[ItemT],
         steps: Mapping[str, Steps],
         receive: Callable[[ItemT, Any], Steps],
+        needs: Needs,
     ) -> None:
         """Have items worked on, and again, after a while, what failed and may go away by itself.
 
@@ -166,7 +185,7 @@ class Session:
         round_: list[tuple[float, ItemT]] = [(0.0, item) for item in items]
         while round_:
             again: list[tuple[float, ItemT]] = []
-            for item, outcome in self.engine.map(task, self._given(phase, round_, attempts, begins)):
+            for item, outcome in self.engine.map(task, self._given(phase, round_, attempts, begins), needs):
                 last = receive(item, outcome)[-1]
                 pause = self._pause(item.unit, last)
                 end: dict[str, Any] = {"unit": item.unit, "attempt": attempts[item.unit], "outcome": last.state}
@@ -193,6 +212,19 @@ class Session:
             self.events.write("start", phase=phase, unit=item.unit, attempt=attempt, stage=stage)
             yield item
 
+    def _is_due(self, steps: Steps, part: Pass) -> bool:
+        """Whether the open step of an item, if there is one, is for a pass; a file without a hash is for the first."""
+        last = steps[-1]
+        return last.state == OPEN and (last.stage in part.stages or last.stage == DOWNLOAD)
+
+    def _renewed(self, state: SourceState, row: SourceRow) -> SourceRow:
+        """The row after a pass, with the steps of its source up to what is open now."""
+        if state.sha256 is None or state.steps[-1].state == FAILED:
+            return row
+        row = dataclasses.replace(row, sha256=state.sha256, path=state.path or row.path)
+        state.steps = merged(state.steps, self._plan(SOURCE_STAGES, row.item(state.sha256)))
+        return row
+
     def _attempts(self, unit: str, step: Step) -> int:
         """Failed attempts so far at a step."""
         entry = self.ledger.find(unit, step.stage, step.key)
@@ -204,7 +236,7 @@ class Session:
         if step.state != FAILED or step.reason is None:
             return None
         attempts = self._attempts(unit, step)
-        if attempts >= allowed_attempts(step.reason, self.config.run.retry):
+        if attempts >= allowed_attempts(step.reason, step.stage, self.config.run.retry):
             return None
         return wait_s(unit, attempts, self.config.run.retry)
 
@@ -376,7 +408,7 @@ class Session:
 
     def _settle(self, unit: str, steps: Collection[Step]) -> None:
         self.report.count(steps)
-        self.used.update((unit, step.stage, step.key) for step in steps)
+        self.used.update({(unit, step.stage, step.key): step.state for step in steps})
 
     def _mark_duplicates(self, states: Sequence[SourceState]) -> None:
         """Mark rows with the content and span of an earlier row."""
@@ -415,7 +447,8 @@ def _readable(state: SourceState, row: SourceRow) -> SourceRow | None:
     return row
 
 
-def _clips(state: SourceState) -> list[ClipItem]:
+def clips_of(state: SourceState) -> list[ClipItem]:
+    """The clips of a source whose stages are done; none of one that failed."""
     if state.failure is not None or state.path is None or state.sha256 is None:
         return []
     info = video_info(state.value("probe"))

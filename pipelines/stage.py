@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from pipelines.declarations import Environment, Resources
 from pipelines.keys import clip_digest, result_key, section_digest
 from pipelines.results import Result
 from schemas.config import Config
@@ -16,6 +17,7 @@ from schemas.types import Clip, Source, VideoInfo
 
 if TYPE_CHECKING:
     from annotate.align.base import Aligner
+    from annotate.sync import SyncEstimator
     from pipelines.tracks import FaceFinder
     from reconstruct.embedding import Embedding
     from reconstruct.fitting.problem import Known
@@ -122,6 +124,13 @@ class Models:
         return embedding_for(self.head, self.detector.name, self.config.landmarks)
 
     @functools.cached_property
+    def sync(self) -> SyncEstimator:
+        """The estimator of the audio-video offset."""
+        from annotate.sync import make_estimator
+
+        return make_estimator(self.config.sync)
+
+    @functools.cached_property
     def aligner(self) -> Aligner:
         """The aligner."""
         from annotate.align import make_aligner
@@ -172,10 +181,33 @@ class Stage(ABC, Generic[ItemT]):
     """Its section of the configuration; empty for none."""
     needs: tuple[str, ...] = ()
     """Stages whose results it reads."""
+    outputs: tuple[str, ...] = ()
+    """Keys of the JSON value that its result has at least, or the result is refused."""
     models: tuple[str, ...] = ()
-    """Roles of the models it uses: finder, detector, head_model, embedding, aligner."""
+    """Roles of the models it uses: finder, detector, head_model, embedding, aligner, sync."""
     decided_later: tuple[str, ...] = ()
     """Fields of the section that cannot change the result."""
+    time_limit_s: float | None = 3600.0
+    """Wall time that one item may take, times `run.time_scale`; None for no limit."""
+    batch: int = 1
+    """Items that a worker is given at once, where one is too little work for a message."""
+    attempts: int | None = None
+    """Most attempts at a result, where that is fewer than its failure would be worth."""
+
+    def resources(self, config: Config) -> Resources:
+        """What a worker takes while it runs."""
+        del config
+        return Resources()
+
+    def environment(self, config: Config) -> Environment | None:
+        """Packages of its own, where those of talkset are not what it needs."""
+        del config
+        return None
+
+    def needed(self, config: Config) -> tuple[str, ...]:
+        """Stages whose results it reads with this configuration."""
+        del config
+        return self.needs
 
     def wanted(self, view: View[ItemT]) -> bool:
         """Whether the stage applies to the item, given the results so far."""
@@ -209,5 +241,5 @@ def key_of(stage: Stage[ItemT], item: ItemT, config: Config, models: Mapping[str
         section_digest=stage.settings(config),
         models={role: models[role] for role in stage.models},
         inputs=(item.identity, *stage.inputs(item)),
-        dependencies=[keys[name] for name in stage.needs],
+        dependencies=[keys[name] for name in stage.needed(config)],
     )

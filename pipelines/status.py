@@ -213,7 +213,7 @@ class StatusReader:
             status.done += units * (state == DONE)
             status.rejected += units * (state == REJECTED)
             if state == FAILED:
-                exhausted = attempts >= allowed_attempts(reason or "internal", retry)
+                exhausted = attempts >= allowed_attempts(reason or "internal", stage, retry)
                 status.quarantined += units * exhausted
                 status.failed += units * (not exhausted)
         for stage, made in self._made.items():

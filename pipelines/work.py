@@ -212,9 +212,11 @@ def _make(stage: Stage[ItemT], view: View[ItemT], keys: Mapping[str, str], store
     key, item = keys[stage.name], view.item
     started, cpu_before = time.perf_counter(), cpu_seconds()
     try:
-        results: dict[str, Result] = {name: store.load(name, keys[name]) for name in stage.needs}
+        results: dict[str, Result] = {name: store.load(name, keys[name]) for name in stage.needed(view.config)}
         with store.scratch() as scratch:
             result = stage.run(Job(item, view.config, view.values, results, models, scratch))
+            if missing := set(stage.outputs) - result.value.keys():
+                raise ValueError(f"the result of {stage.name} lacks {', '.join(sorted(missing))}")
             store.save(stage.name, key, item.unit, result)
         step = Step(stage.name, key, DONE, store.load(stage.name, key).value)
     except Exception as error:

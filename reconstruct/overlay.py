@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from reconstruct.raster import Rasterizer, make_rasterizer
 from reconstruct.video import Reader, read_audio, write_video
 from schemas.config import OverlayConfig
 from schemas.errors import TalksetError
-from schemas.types import HeadTrack, LandmarkTrack
+from schemas.types import HeadTrack, LandmarkTrack, VideoInfo
 
 UInt8 = NDArray[np.uint8]
 
@@ -51,6 +52,26 @@ def posed_vertices(model: SkinningModel, head: HeadTrack, frames: NDArray[np.int
     )
 
 
+class FrameReader(Protocol):
+    """What decodes a video, such as `reconstruct.video.Reader`."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def info(self) -> VideoInfo:
+        """What the container says."""
+        ...
+
+    def frames(
+        self, start_us: int | None = None, end_us: int | None = None, size: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, UInt8]]:
+        """Yield (pts_us, rgb) of a span, scaled to (width, height) where a size is given."""
+        ...
+
+
 def render_overlay(
     video: Path,
     start_us: int,
@@ -66,19 +87,36 @@ def render_overlay(
     The picture is `config.height` pixels high. Raises TalksetError("corrupt_data") when the source's frames are not
     those that were fitted, and the errors of `Reader` and `write_video`.
     """
-    last_step = int(landmarks.pts_us[-1] - landmarks.pts_us[-2]) if len(landmarks.pts_us) > 1 else 1
     with Reader(video) as reader:
-        fps = reader.info.fps
-        if len(landmarks.pts_us) == 1:
-            last_step = round(1e6 / fps)
-        end_us = start_us + int(landmarks.pts_us[-1]) + last_step
-        sound = read_audio(video, start_us, end_us)
-        pictures = _pictures(reader, start_us, end_us, head, landmarks, model, config)
-        write_video(output, pictures, fps, sound, config.crf, end_us - start_us)
+        sound = read_audio(video, start_us, end_of(landmarks, start_us, reader.info))
+        draw_overlay(reader, sound, start_us, head, landmarks, model, output, config)
+
+
+def draw_overlay(
+    reader: FrameReader,
+    sound: tuple[NDArray[np.float32], int] | None,
+    start_us: int,
+    head: HeadTrack,
+    landmarks: LandmarkTrack,
+    model: HeadModel,
+    output: Path,
+    config: OverlayConfig,
+) -> None:
+    """As `render_overlay`, from what somebody else decodes: `sound` is that of `read_audio` to `end_of` the clip."""
+    end_us = end_of(landmarks, start_us, reader.info)
+    pictures = _pictures(reader, start_us, end_us, head, landmarks, model, config)
+    write_video(output, pictures, reader.info.fps, sound, config.crf, end_us - start_us)
+
+
+def end_of(landmarks: LandmarkTrack, start_us: int, info: VideoInfo) -> int:
+    """End of a clip on the source clock, microseconds: its last frame lasts as long as the one before."""
+    pts_us = landmarks.pts_us
+    step = int(pts_us[-1] - pts_us[-2]) if len(pts_us) > 1 else round(1e6 / info.fps)
+    return start_us + int(pts_us[-1]) + step
 
 
 def _pictures(
-    reader: Reader,
+    reader: FrameReader,
     start_us: int,
     end_us: int,
     head: HeadTrack,

@@ -34,10 +34,44 @@ class SegmentConfig:
     """Smallest accepted face box width, source pixels."""
     dominance: float = 1.5
     """The dominant face must have this many times the summed box area of the next one, else the shot is ambiguous."""
-    bridge_s: float = 0.6
-    """Longest gap without a detection that a track survives."""
+    bridge_s: float = 0.4
+    """Longest gap without a detection that a track survives: a turn of the head or a hand before the face."""
+    transitions: bool = True
+    """Whether fades and dissolves are looked for; their frames show two pictures at once and are in no clip."""
+    mouth_hz: float = 25.0
+    """Readings of each face's mouth in a second, at most one a frame. Lips close for 60 to 100 ms for a p, b or m, so
+    fewer than 20 miss them; each reading takes 5 ms of one core."""
     min_clip_s: float = 1.0
     max_clip_s: float = 30.0
+    require_speech: bool = True
+    """Whether a source with sound gives clips only where exactly one visible person speaks; a source without sound, or
+    false (sign language with background noise), gives the dominant face."""
+    min_speech_ratio: float = 0.3
+    """Least part of a clip in which somebody speaks. Speech pauses for up to half of the time in a slow talk; below a
+    third a clip is mostly silence."""
+    max_pause_s: float = 2.0
+    """Longest silence inside a clip; at a longer one it ends. Pauses between sentences last up to about 1 s."""
+    border_s: float = 0.5
+    """Silence that a clip keeps before its first and after its last speech, where there is any."""
+
+
+@dataclass(frozen=True)
+class SpeakerConfig:
+    """Which visible face, if any, says what is heard."""
+
+    backend: str = "lips"
+    """`lips` (embedded: what mouths do against what the sound asks of lips), `light-asd` or `talknet` (networks from
+    files)."""
+    weights_path: str | None = None
+    """TorchScript or ONNX file of the network; `docs/segmentation.md` says what goes in and out."""
+    max_offset_ms: float = 500.0
+    """Largest offset between sound and picture that is looked for before lips are compared."""
+    min_margin: float = 1.0
+    """Least log odds for the speaker of a clip against the next best explanation (another face, or nobody who is seen),
+    mean over a second of its speech: at 1 the speaker is 2.7 times as likely."""
+    min_evidence: float = -1.0
+    """Least log odds for a face that is alone in the picture: most videos show who talks, so lips that are hard to read
+    do not cost the clip, lips that contradict the sound do."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +196,10 @@ class WhisperxConfig:
     """WhisperX, which runs in an environment of its own (`docs/words.md` has the command that makes it)."""
 
     python: str | None = None
-    """Path of the environment's interpreter."""
+    """Path of the environment's interpreter, or `ray`: the engine makes the environment on every machine, as a Ray
+    runtime environment with `package`."""
+    package: str = "whisperx==3.8.6"
+    """Requirement of pip for `ray`, with an exact version: it is part of the results' keys."""
     model: str = "small"
     """Whisper model that transcribes, by name or folder."""
     align_model: str | None = None
@@ -177,6 +214,41 @@ class WhisperxConfig:
     """pyannote pipeline that tells speakers apart, by name or folder; None: nobody asks who speaks."""
     local_only: bool = False
     """Refuse to download models."""
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """Body and hands of a clip, beside its head."""
+
+    body: bool = False
+    """Whether body and hands are detected and fitted."""
+    body_model: str = "open-body"
+    pose_complexity: int = 1
+    """MediaPipe's pose network: 0, 1 or 2; only that of 1 comes with the package."""
+    hand_complexity: int = 1
+    """MediaPipe's hand networks: 0 (faster) or 1."""
+    min_visibility: float = 0.5
+    """Points of the pose that are less visible do not count, and the joints below them are not observed."""
+    num_betas: int = 20
+    """Identity coefficients that are fitted; the others are zero."""
+    key_frames: int = 12
+    """Frames, spread over the clip, on which the person is found."""
+    iterations: int = 15
+    """Most Gauss-Newton iterations of each of the two stages."""
+    robust_scale: float = 4.0
+    """Geman-McClure scale, in standard deviations of a landmark."""
+    smoothness: float = 1.0
+    """Factor on the weight of second differences over time."""
+    max_residual: float = 0.08
+    """Clips whose upper body lies farther from its landmarks (median, in shoulder widths) are rejected as poor_body."""
+    max_penetration: float = 0.03
+    """Largest fraction of arm and hand vertices inside the trunk or the head, mean over frames."""
+    max_implausible: float = 3.0
+    """Largest implausibility: the pose prior's RMS in standard deviations, mean over frames."""
+    max_jitter: float = 0.02
+    """Largest RMS second difference of the upper body's joints in shoulder widths a frame^2, at 25 frames/s."""
+    min_hand_ratio: float = 0.0
+    """Least fraction of frames in which a hand is seen, of the hand seen more often."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +280,69 @@ class OverlayConfig:
     height: int = 480
     """Height of the picture in pixels."""
     crf: int = 23
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """How far sound and lips of a clip are apart. Thresholds hold for one backend: each has its own confidence."""
+
+    enabled: bool = True
+    backend: str = "lips"
+    """`lips` (embedded) or `syncnet` (SyncNet, with weights by path)."""
+    weights_path: str | None = None
+    """TorchScript or ONNX file of SyncNet; `docs/quality.md` says what goes in and out."""
+    range_ms: int = 500
+    """Largest offset that is looked for, either way, milliseconds. Broadcast faults stay within 300."""
+    correct: bool = False
+    """Whether the sound of a clip is shifted to its lips, and the offset measured again. Media, words, phones and
+    speech ratio are then those of the shifted sound."""
+    correct_above_ms: float = 20.0
+    """Smaller offsets are left: half a frame, and as much as recordings in sync are found to differ."""
+    trust: float = 0.5
+    """Offsets with less confidence are neither corrected nor a reason to reject."""
+    max_offset_ms: float | None = None
+    """Clips whose offset, after any correction, is larger are rejected as out_of_sync; None: none. Viewers notice 45 ms
+    of early and 125 ms of late sound (ITU-R BT.1359)."""
+    min_confidence: float | None = None
+    """Clips with less confidence, after any correction, are rejected as out_of_sync: dubbed or not the speaker; None:
+    none."""
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """Limits of the measures of `schemas.quality`: clips beyond one are rejected as low_quality. None: no limit.
+
+    The defaults reject what is broken, not what is poor; the profiles `pretrain` and `strict` ask for more. Limits with
+    `_worst` bound the worst value of a clip, the others its mean. docs/quality.md has the reason of each.
+    """
+
+    enabled: bool = True
+    min_face_px: float | None = 40.0
+    min_face_px_worst: float | None = None
+    min_sharpness: float | None = 0.003
+    min_sharpness_worst: float | None = None
+    min_brightness: float | None = 0.04
+    min_brightness_worst: float | None = None
+    max_burnt: float | None = 0.5
+    max_burnt_worst: float | None = None
+    max_yaw_deg: float | None = 60.0
+    max_yaw_deg_worst: float | None = None
+    max_pitch_deg: float | None = 45.0
+    max_pitch_deg_worst: float | None = None
+    max_roll_deg: float | None = 60.0
+    max_roll_deg_worst: float | None = None
+    max_occlusion: float | None = None
+    max_occlusion_worst: float | None = None
+    max_blockiness: float | None = 4.0
+    max_blockiness_worst: float | None = None
+    min_bits_per_pixel: float | None = None
+    min_bits_per_pixel_worst: float | None = None
+    min_snr_db: float | None = -5.0
+    min_snr_db_worst: float | None = None
+    min_speech_modulation: float | None = None
+    min_speech_modulation_worst: float | None = None
+    max_clipped: float | None = 0.1
+    max_clipped_worst: float | None = None
 
 
 @dataclass(frozen=True)
@@ -296,6 +431,11 @@ class RunConfig:
     """Parallel workers; None: one per core."""
     address: str | None = None
     """Address of a running Ray cluster; None starts one on this machine."""
+    gpu_fraction: float = 0.0
+    """Part of a GPU for each worker of a stage that uses one: landmarks with face-alignment, words with WhisperX on
+    cuda. 0 reserves none."""
+    time_scale: float = 1.0
+    """Multiplies the time limits of all stages, for slow machines."""
     results: str | None = None
     """Where results of stages are kept, as s3://bucket/prefix, gs://... or file:///folder; None: in the output folder,
     which every worker must then reach."""
@@ -315,11 +455,15 @@ class Config:
     licence: str = ""
     """Licence of the data set as a whole, for its card."""
     segment: SegmentConfig = field(default_factory=SegmentConfig)
+    speaker: SpeakerConfig = field(default_factory=SpeakerConfig)
     landmarks: LandmarkConfig = field(default_factory=LandmarkConfig)
     fit: FitConfig = field(default_factory=FitConfig)
+    reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
     shards: ShardConfig = field(default_factory=ShardConfig)
     run: RunConfig = field(default_factory=RunConfig)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
+import sys
 import tempfile
 import weakref
 from collections.abc import Mapping
@@ -29,6 +31,9 @@ WORKER: Final = Path(__file__).with_name("whisperx_worker.py")
 INSTALL: Final = "python -m venv whisperx-env && whisperx-env/bin/pip install 'whisperx>=3.8,<4'"
 """The command that makes the environment; about 8 GB with CUDA's libraries."""
 
+IN_RAY: Final = "ray"
+"""`align.whisperx.python` where the engine makes the environment and this process is in it."""
+
 _MAX_GIVEN_S: Final = 120.0
 """Longest sound whose transcript may be given: wav2vec2 sees all of it at once."""
 _MAX_SOUND_S: Final = 6 * 3600.0
@@ -43,8 +48,11 @@ class WhisperxAligner:
 
     def __init__(self, config: WhisperxConfig) -> None:
         self._config = config
-        self._python = interpreter(config)
-        self._version = installed_version(self._python)
+        if config.python == IN_RAY:  # a driver has no such environment; a worker is looked at when it is needed
+            self._python, self._version = Path(sys.executable), pinned_version(config.package)
+        else:
+            self._python = interpreter(config)
+            self._version = installed_version(self._python)
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -137,6 +145,9 @@ class WhisperxAligner:
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
+            if (found := installed_version(self._python)) != self._version:
+                message = f"{self._python} has WhisperX {found}, align.whisperx.package says {self._version}"
+                raise TalksetError("missing_model", message, "Let the Ray engine make the environment")
             command = [str(self._python), str(WORKER), "--serve"]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -155,6 +166,15 @@ def interpreter(config: WhisperxConfig) -> Path:
     if not path.is_file():
         raise TalksetError("missing_model", f"align.whisperx.python={path} does not exist", f"Make it with: {INSTALL}")
     return path
+
+
+def pinned_version(package: str) -> str:
+    """Version that a requirement of WhisperX names. Raises UsageError for one that leaves it open."""
+    match = re.fullmatch(r"whisperx\s*==\s*([\w.]+)", package.strip())
+    if match is None:
+        message = f"align.whisperx.package={package!r} names no exact version of WhisperX"
+        raise UsageError(message, "Write it as whisperx==3.8.6")
+    return match[1]
 
 
 def installed_version(python: Path) -> str:

@@ -26,6 +26,8 @@ class Fit(Stage[ClipItem]):
     section = "fit"
     needs = ("landmarks",)
     models = ("head_model", "detector", "embedding")
+    outputs = ("record", "nme_mean", "nme_p95", "held_out_nme", "uncertainty_mm", "jitter_px", "psnr_db")
+    time_limit_s = 7200.0
     decided_later = ("max_nme", "shape_from", "focal_from")  # what they decide is the item's person
 
     def settings(self, config: Config) -> str:

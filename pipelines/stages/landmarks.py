@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pipelines.declarations import Resources
 from pipelines.results import Result, pack, unpack
 from pipelines.stage import ClipItem, Job, Stage, View
 from pipelines.stages.source_file import source_file
 from pipelines.stages.summary import known_or_none
+from schemas.config import Config
 from schemas.errors import TalksetError
 from schemas.types import LandmarkTrack
 
@@ -21,7 +23,12 @@ class Landmarks(Stage[ClipItem]):
     version = 3
     section = "landmarks"
     models = ("detector",)
+    outputs = ("record", "num_frames", "valid_ratio", "detector_jitter_px")
     decided_later = ("min_valid_ratio", "task_path", "weights_path")  # the detector's name carries the files' hashes
+
+    def resources(self, config: Config) -> Resources:
+        """The network of face-alignment runs on a GPU where there is one."""
+        return Resources(gpus=config.run.gpu_fraction if config.landmarks.backend == "face-alignment" else 0.0)
 
     def run(self, job: Job[ClipItem]) -> Result:
         """A `LandmarkTrack`, and how much it shakes; raises decode_error."""

@@ -16,15 +16,19 @@ class Overlay(Stage[ClipItem]):
     section = "overlay"
     needs = ("landmarks", "fit")
     models = ("head_model",)
+    outputs = ("suffixes",)
     decided_later = ("enabled",)
 
     def run(self, job: Job[ClipItem]) -> Result:
         """An mp4."""
-        from reconstruct.overlay import render_overlay
+        from pipelines.decoding import GuardedReader, guarded
+        from reconstruct.overlay import draw_overlay, end_of
+        from reconstruct.video import read_audio
 
-        target = job.scratch / "overlay.mp4"
+        item, model, decode, target = job.item, job.models.head, job.config.run.decode, job.scratch / "overlay.mp4"
         head, landmarks = head_track(job.results), landmark_track(job.results)
-        start_us = job.item.clip.span.start_us
-        with source_file(job) as path:
-            render_overlay(path, start_us, head, landmarks, job.models.head, target, job.config.overlay)
+        start_us = item.clip.span.start_us
+        with source_file(job) as path, GuardedReader(path, decode, item.info) as reader:
+            sound = guarded(path, decode, read_audio, start_us, end_of(landmarks, start_us, item.info))
+            draw_overlay(reader, sound, start_us, head, landmarks, model, target, job.config.overlay)
         return Result({"suffixes": [".mp4"]}, files={".mp4": target})

@@ -14,6 +14,7 @@ class Person(Stage[ClipItem]):
     section = "fit"
     needs = ("landmarks",)
     models = ("head_model", "detector", "embedding")
+    outputs = ("record",)
     decided_later = ("max_nme", "shape_from", "focal_from", "temporal_weight", "neck_after_s", "photometric")
 
     def run(self, job: Job[ClipItem]) -> Result:

@@ -17,6 +17,7 @@ class Probe(Stage[SourceItem]):
     """Source: what its container says."""
 
     name = "probe"
+    outputs = ("fps", "width", "height", "duration_us")
 
     def run(self, job: Job[SourceItem]) -> Result:
         """`VideoInfo` as JSON. Raises the errors of `pipelines.decoding.probe`, and bad_value."""

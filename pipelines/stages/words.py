@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pipelines.declarations import Environment, Resources
 from pipelines.results import Result
 from pipelines.stage import Job, SourceItem, Stage, View
 from pipelines.stages.probe import source_span, video_info
 from pipelines.stages.source_file import source_file
 from pipelines.words import spoken_words
+from schemas.config import Config
 from schemas.types import Float32
 
 
@@ -18,7 +20,23 @@ class Words(Stage[SourceItem]):
     section = "align"
     needs = ("probe",)
     models = ("aligner",)
+    time_limit_s = 43_200.0
     decided_later = ("enabled", "recognize", "whisperx")  # the aligner's name carries the models of WhisperX
+
+    def resources(self, config: Config) -> Resources:
+        """WhisperX takes a part of a GPU where it is told to run on one."""
+        align = config.align
+        on_gpu = align.backend == "whisperx" and align.whisperx.device == "cuda"
+        return Resources(gpus=config.run.gpu_fraction if on_gpu else 0.0)
+
+    def environment(self, config: Config) -> Environment | None:
+        """WhisperX in a Ray runtime environment: its numpy and torch are not ours."""
+        from annotate.align.whisperx import IN_RAY
+
+        align = config.align
+        if align.backend != "whisperx" or align.whisperx.python != IN_RAY:
+            return None
+        return Environment((align.whisperx.package,))
 
     def inputs(self, item: SourceItem) -> tuple[str, ...]:
         """What is said, and in which language."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from ray import cloudpickle
 
+from pipelines.declarations import Environment, Needs, Resources
 from pipelines.engine import Crash, Engine, make_engine
 from pipelines.engines.local import LocalEngine
 from schemas.config import RunConfig
@@ -96,3 +97,43 @@ def test_wrong_settings_are_refused() -> None:
         make_engine(RunConfig(engine="rai"))
     with pytest.raises(UsageError, match="workers"):
         make_engine(RunConfig(workers=0))
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Sleeps over 1 for longer than any test waits, in steps of Python or in one native call."""
+
+    def __call__(self, item: int) -> int:
+        if item == 1:
+            time.sleep(600)
+        return item
+
+
+def test_an_item_that_takes_too_long_is_ended_alone(engine: Engine) -> None:
+    outcomes = dict(engine.map(Slow(), range(4), Needs(time_limit_s=1.5)))
+    late = outcomes.pop(1)
+    assert isinstance(late, Crash)
+    assert "longer than 1.5 s" in late.message
+    assert outcomes == {0: 0, 2: 2, 3: 3}
+    assert dict(engine.map(Square(), [4])) == {4: 16}
+
+
+def test_batches_give_what_single_items_give(engine: Engine, tmp_path: Path) -> None:
+    outcomes = dict(engine.map(Square(), range(10), Needs(batch=4)))
+    assert isinstance(outcomes.pop(3), Crash)
+    assert outcomes == {n: n * n for n in range(10) if n != 3}
+    if isinstance(engine, LocalEngine):
+        return
+    outcomes = dict(engine.map(Deadly(tmp_path), range(6), Needs(batch=3)))
+    assert isinstance(outcomes.pop(1), Crash)
+    assert outcomes == {n: n for n in (0, 2, 3, 4, 5)}
+
+
+def test_needs_that_cannot_be_met_are_named(engine: Engine) -> None:
+    if isinstance(engine, LocalEngine):
+        with pytest.raises(UsageError, match="no environment with conflicting==1"):
+            list(engine.map(Square(), [1], Needs(environment=Environment(("conflicting==1",)))))
+        return
+    with pytest.raises(UsageError, match="no machine can give"):
+        list(engine.map(Square(), [1], Needs(Resources(cpus=1e6))))
+    assert dict(engine.map(Square(), [2], Needs(Resources(cpus=0.5)))) == {2: 4}

@@ -196,7 +196,7 @@ def test_killed_between_the_phases_and_resumed(
     for stage in ("probe", "segment", "landmarks"):
         shutil.copytree(first / ".talkset" / "results" / stage, out / ".talkset" / "results" / stage)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_people", die)
+        patch.setattr(module, "known_people", die)
         with pytest.raises(KilledError):
             talk.run(out, NAMES, SHARED)
     assert len(list((out / ".talkset" / "results" / "person").rglob("*.json"))) == 4

@@ -46,7 +46,7 @@ def test_waits_double_up_to_a_limit_and_are_the_same_in_every_run() -> None:
 
 @pytest.mark.parametrize(("reason", "most"), [("unavailable", 5), ("crashed", 2), ("not_a_video", 1)])
 def test_attempts_by_class(tmp_path: Path, reason: str, most: int) -> None:
-    assert allowed_attempts(reason, RetryConfig(attempts=5)) == most
+    assert allowed_attempts(reason, "fit", RetryConfig(attempts=5)) == most
     manifest = write_sources(tmp_path, {"bad.mp4": reason, "good.mp4": "ok"})
     report = run(manifest, tmp_path / "out", config("run.retry.attempts=5"))
     assert attempts(tmp_path, "bad.mp4") == most
