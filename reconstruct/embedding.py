@@ -26,15 +26,13 @@ from torch import Tensor
 
 from reconstruct.appearance import Look, make_canvas, shade, to_srgb
 from reconstruct.camera import FACING_CAMERA, image_centre, project, vertex_normals
+from reconstruct.embedding_files import embedding_path
 from reconstruct.models.head_model import HeadModel, write_npz
-from reconstruct.models.registry import cache_folder
 from reconstruct.models.skinning import SkinningModel, axis_angle_to_matrix, prepare, skin
 from reconstruct.raster import Fragments, fragments, make_rasterizer
 from schemas.errors import TalksetError
 
 LOGGER = logging.getLogger(__name__)
-VERSION = 4
-"""Raise when embeddings of the same model and detector change."""
 
 Detect = Callable[[NDArray[np.uint8]], "NDArray[np.float32] | None"]
 """(H, W, 3) RGB picture -> (L, 2) pixels, or None where no face is found."""
@@ -402,12 +400,6 @@ def _closest_point(point: NDArray[np.float64], triangles: NDArray[np.float64]) -
     distance[outside, 0] = np.inf
     flat = int(distance.argmin())
     return flat // 4, candidates[flat % 4][flat // 4]
-
-
-def embedding_path(model_sha256: str, detector: str) -> Path:
-    """Cache file of an embedding, keyed by the model's content and the detector."""
-    safe = "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in detector)
-    return cache_folder() / "embeddings" / f"{model_sha256[:16]}-{safe}-v{VERSION}.npz"
 
 
 def cached_embedding(model: HeadModel, detector: str, compute: Callable[[], Embedding]) -> Embedding:

@@ -20,10 +20,10 @@ from reconstruct.embedding import (
     closest_points,
     compute_embedding,
     default_views,
-    embedding_path,
     least_reprojection,
     render_view,
 )
+from reconstruct.embedding_files import embedding_path
 from reconstruct.landmarks import topology
 from reconstruct.landmarks.mediapipe import MediapipeDetector
 from reconstruct.models.head_model import HeadModel

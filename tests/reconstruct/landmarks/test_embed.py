@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from made_up_network import write_network
 
-from reconstruct import embedding as embeddings
 from reconstruct.embedding import Embedding
+from reconstruct.embedding_files import embedding_path
 from reconstruct.landmarks import embed, make_detector
 from reconstruct.landmarks.topology import IBUG_68
 from reconstruct.models.head_model import HeadModel
@@ -59,14 +59,14 @@ def test_the_named_detector_measures_once(
     points = IBUG_68
     assert calls == [(name, points.eyeball_points, points.open_mouth_points), ("response", points.eyeball_points)]
     assert np.array_equal(first.vertices, again.vertices)
-    assert embeddings.embedding_path(open_head.sha256, name).is_file()
+    assert embedding_path(open_head.sha256, name).is_file()
 
 
 def test_another_detector_is_refused(open_head: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALKSET_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match="landmarks come from 'mediapipe-face-mesh-9', installed is 'mediapipe-face"):
         embed.embedding_for(open_head, "mediapipe-face-mesh-9", LandmarkConfig())
-    assert not embeddings.embedding_path(open_head.sha256, "mediapipe-face-mesh-9").exists()
+    assert not embedding_path(open_head.sha256, "mediapipe-face-mesh-9").exists()
 
 
 def test_an_official_embedding_comes_first(open_head: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
