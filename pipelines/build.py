@@ -27,6 +27,11 @@ _STAGES: Mapping[str, Stage[Any]] = {
 }
 
 
+def stage_versions() -> dict[str, int]:
+    """Version of every stage."""
+    return {name: stage.version for name, stage in _STAGES.items()}
+
+
 def most_attempts(name: str) -> int | None:
     """The attempts that a stage declares; None for one that declares none, and for the fetching of sources."""
     return _STAGES[name].attempts if name in _STAGES else None

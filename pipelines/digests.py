@@ -37,7 +37,7 @@ def model_digests(config: Config) -> dict[str, str]:
     missing_model for a model file that cannot be read.
     """
     from annotate.align import aligner_version
-    from reconstruct import embedding
+    from reconstruct import embedding_files
     from reconstruct.landmarks import make_detector
     from reconstruct.models.user_models import official_digest
 
@@ -49,7 +49,7 @@ def model_digests(config: Config) -> dict[str, str]:
         "head_model": _head_model_sha256(config.fit.head_model),
         "finder": f"mediapipe-{mediapipe}",
         "detector": detector,
-        "embedding": f"v{embedding.VERSION}" + (f"-{given}" if given else ""),
+        "embedding": f"v{embedding_files.VERSION}" + (f"-{given}" if given else ""),
         "aligner": aligner,
     }
 
@@ -77,7 +77,7 @@ def bundled_models(config: Config, digests: Mapping[str, str]) -> dict[str, Path
 
     With them the rows mean the same on every machine, whatever is installed there. Licensed models never travel.
     """
-    from reconstruct.embedding import embedding_path
+    from reconstruct.embedding_files import embedding_path
 
     entry = _travelling(config.fit.head_model)
     if entry is None:

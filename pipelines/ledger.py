@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
@@ -115,6 +116,8 @@ class Ledger:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(_TABLES)
+            if not self._database.execute("PRAGMA user_version").fetchone()[0]:
+                self._database.execute(f"PRAGMA user_version={1 + secrets.randbelow(2**31 - 1)}")
             present = {row[1] for row in self._database.execute("PRAGMA table_info(work)")}
             for name, kind in _ADDED.items():
                 if name not in present:
@@ -122,6 +125,11 @@ class Ledger:
         except sqlite3.Error:
             self._database.close()
             raise
+
+    @property
+    def identity(self) -> int:
+        """A number that another ledger in the same place does not share."""
+        return int(self._database.execute("PRAGMA user_version").fetchone()[0])
 
     def close(self) -> None:
         """Close the database."""

@@ -19,6 +19,7 @@ from pipelines.checks import check_config
 from pipelines.digests import MODELS_FOLDER, bundled_models, describe_models, library_versions, model_digests
 from pipelines.engine import make_engine
 from pipelines.events import EventLog
+from pipelines.finished import FinishedNote
 from pipelines.keys import output_digest
 from pipelines.ledger import DONE, FAILED, REJECTED, Entry, Ledger
 from pipelines.output import BuildNote, files_differ, locked_output, place_files
@@ -76,6 +77,11 @@ def run(
             store.bring()
         with Ledger(output) as ledger, EventLog(output) as events, engine, _recorded(events, report):
             _record_start(events, config, len(sources), command)
+            finished = FinishedNote(output, config, digests, sources, base)
+            if (known := finished.report(ledger)) is not None:
+                vars(report).update(vars(known), seconds=time.perf_counter() - started)
+                return report
+            finished.clear()
             session = Session(output, config, digests, ledger, store, engine, report, events, progress or NoProgress())
             states = session.take_sources(sources, base)
             clips = _distinct([clip for state in states for clip in state.clips])
@@ -93,6 +99,7 @@ def run(
             _overlay(session, rows, note, digest)
             report.overlay_seconds = time.perf_counter() - started
             _close(session, states)
+            finished.write(report, ledger)
     return report
 
 
