@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo test test-whisperx lint format bench clean
+.PHONY: demo test test-whisperx test-environment lint format bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 13), f"Python 3.10 to 3.12 is needed, this is {sys.version}; call make PYTHON=python3.11"'
@@ -35,6 +35,9 @@ $(WHISPERX)/.installed:
 
 test-whisperx: $(VENV)/.installed-dev $(WHISPERX)/.installed  ## WhisperX for real, in its own environment (8 GB)
 	TALKSET_WHISPERX_PYTHON=$(abspath $(WHISPERX))/bin/python $(BIN)/python -m pytest -s tests/annotate/test_whisperx_backend.py
+
+test-environment: $(VENV)/.installed-dev  ## a Ray runtime environment for real: copies the environment (4 GB)
+	TALKSET_TEST_ENVIRONMENT=1 $(BIN)/python -m pytest -s tests/pipelines/test_environment.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
