@@ -11,6 +11,8 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -123,7 +125,8 @@ class RayEngine:
                 waiting.extend(((item,), flight.attempt) for item in flight.items)
                 return
             if flight.attempt < MAX_ATTEMPTS:
-                LOGGER.warning("a worker died over %s; it is tried once more", flight.items[0])
+                item = flight.items[0]
+                LOGGER.warning("a worker died over %s; it is tried once more", getattr(item, "unit", item))
                 waiting.append((flight.items, flight.attempt + 1))
                 return
             message = f"its worker process died {flight.attempt} times"
@@ -200,6 +203,7 @@ class RayEngine:
         settings: dict[str, Any] = {"address": self._address}
         if self._address is None:
             settings |= {"num_cpus": self._workers, "object_store_memory": OBJECT_STORE_BYTES, "address": "local"}
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 **settings,
@@ -212,6 +216,8 @@ class RayEngine:
             raise UsageError(
                 f"no Ray at run.address={self._address!r} ({error})", "Start it, or leave it out"
             ) from error
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own ends the driver before it can say how to go on
         self._started_here = True
 
     def _ask_for_one(self) -> None:
