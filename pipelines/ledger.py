@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -174,12 +174,19 @@ class Ledger:
         )
         return list(self._database.execute(query))
 
-    def keep(self, current: Collection[tuple[str, str, str]]) -> None:
-        """Drop every entry whose (unit, stage, key) is not in `current`: work of another manifest or configuration."""
-        stale = [(e.unit, e.stage, e.key) for e in self.entries() if (e.unit, e.stage, e.key) not in current]
+    def keep(self, current: Mapping[tuple[str, str, str], str]) -> None:
+        """Make the entries those of `current`, (unit, stage, key) -> state.
+
+        Work of another manifest or configuration is dropped; results that were found, not made (of a pilot, or of a run
+        that was killed before it could note them), are added.
+        """
+        present = {(entry.unit, entry.stage, entry.key) for entry in self.entries()}
+        stale = present.difference(current)
         if stale:
             with self._transaction():
-                self._database.executemany("DELETE FROM work WHERE unit=? AND stage=? AND key=?", stale)
+                self._database.executemany("DELETE FROM work WHERE unit=? AND stage=? AND key=?", sorted(stale))
+        found = [name for name in current if name not in present and current[name] in (DONE, REJECTED)]
+        self.record(Entry(*name, current[name], attempts=0) for name in found)
 
     def known_sha256(self, path: Path, stat: os.stat_result) -> str | None:
         """The recorded hash of a file that still has the same size and modification time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from pipelines.build import SOURCE_STAGES, stages_named
 from pipelines.checks import check_config
 from pipelines.decoding import probe
 from pipelines.download import content_path, is_remote, known_sha256
@@ -26,6 +28,7 @@ from pipelines.output import locked_output
 from pipelines.report import NoProgress, Progress
 from pipelines.results import ResultStore
 from pipelines.run import read_sources, run
+from pipelines.work import DOWNLOAD
 from schemas.config import Config
 from schemas.errors import TalksetError
 from schemas.files import HIDDEN_FOLDER, named_errors
@@ -65,6 +68,8 @@ class StageCost:
     """Predicted for the whole run."""
     share: float
     """Of the CPU time of all stages."""
+    gpu_s: float = 0.0
+    """Predicted GPU time: wall time of the stage, times the part of a GPU that it declares."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ class Plan:
     """Whether the later run takes over the pilot's results."""
     stages: Mapping[str, StageCost] = field(default_factory=dict)
     disk_bytes: Mapping[str, float] = field(default_factory=dict)
+    gpus: int = 0
+    """GPUs that so many workers hold together."""
     wall_s: float | None = None
     cost: float | None = None
 
@@ -96,9 +103,14 @@ class Plan:
         """Predicted CPU time of all stages, seconds."""
         return sum(stage.cpu_s for stage in self.stages.values())
 
+    @property
+    def gpu_s(self) -> float:
+        """Predicted GPU time of all stages, seconds."""
+        return sum(stage.gpu_s for stage in self.stages.values())
+
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        return {**dataclasses.asdict(self), "cpu_s": self.cpu_s, "gpu_s": 0.0}
+        return {**dataclasses.asdict(self), "cpu_s": self.cpu_s, "gpu_s": self.gpu_s}
 
     def lines(self) -> list[str]:
         """The plan in words."""
@@ -112,13 +124,15 @@ class Plan:
         found.append(f"based on a pilot on this machine: {used}")
         if self.pilot_kept:
             found.append("its results are kept for the run")
-        total = f"{self.cpu_s / 3600:.3f} CPU hours, no GPU hours, {sum(self.disk_bytes.values()) / 1e9:.3f} GB on disk"
-        found.append(total)
+        gpu = f"{self.gpu_s / 3600:.3f} GPU hours" if self.gpus else "no GPU hours"
+        disk = f"{sum(self.disk_bytes.values()) / 1e9:.3f} GB on disk"
+        found.append(f"{self.cpu_s / 3600:.3f} CPU hours, {gpu}, {disk}")
         if self.wall_s is not None:
             each = "with a core like those of this machine for each, without fetching"
             found.append(f"{self.wall_s / 3600:.3f} h with {self.workers} workers, {each}")
         if self.cost is not None:
-            found.append(f"cost {self.cost:.4g}: {self.workers} cores for that time")
+            gpus = f" and {self.gpus} GPU{'s' if self.gpus > 1 else ''}" if self.gpus else ""
+            found.append(f"cost {self.cost:.4g}: {self.workers} cores{gpus} for that time")
         return found
 
 
@@ -130,9 +144,10 @@ def make_plan(
     out: Path | None = None,
     workers: int | None = None,
     price: float | None = None,
+    gpu_price: float | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """What `run(manifest, out, config)` will take with so many workers, at a price of a core for an hour.
+    """What `run(manifest, out, config)` will take with so many workers, at prices of a core and a GPU for an hour.
 
     Every file that is here is opened; remote ones are fetched only for a pilot. A pilot of `pilot` sources is run in a
     scratch folder. With `out` its results are put there, so that the run does not make them again; the folder is
@@ -155,7 +170,8 @@ def make_plan(
         measured = _measure(chosen, base, config, folder, progress)
         if out is not None:
             _keep_results(folder, out)
-    return _predicted(plan, looks, measured, price, kept=out is not None)
+    predicted = _predicted(plan, looks, measured, config)
+    return dataclasses.replace(predicted, pilot_kept=out is not None, cost=_cost(predicted, price, gpu_price))
 
 
 @dataclass(frozen=True)
@@ -168,6 +184,8 @@ class _Measured:
     accepted: int
     cpu_s: Mapping[str, float]
     startup_s: Mapping[str, float]
+    wall_s: Mapping[str, float]
+    wall_startup_s: Mapping[str, float]
     disk_bytes: Mapping[str, float]
 
 
@@ -246,15 +264,16 @@ def _measure(chosen: Sequence[Look], base: Path, config: Config, folder: Path, p
         looks = [_look(look.source, base, config) for look in looks]
     frames = sum(look.frames or 0.0 for look in looks)
     sizes = {source_unit(look.source): look.frames or 0.0 for look in looks} | _clip_frames(folder)
-    steps: dict[str, list[tuple[float, float]]] = {}
+    cpu: dict[str, list[tuple[float, float]]] = {}
+    wall: dict[str, list[tuple[float, float]]] = {}
     for event in EventReader(folder).new():
         if event["event"] == "step":
             size = 1.0 if event["stage"] in BY_SOURCE else sizes.get(event["unit"], 0.0)
-            steps.setdefault(event["stage"], []).append((float(event["cpu_seconds"]), size))
-    cpu_s = {stage: sum(cpu for cpu, _ in made) for stage, made in steps.items()}
-    startup_s = {stage: _startup(made) for stage, made in steps.items()}
+            cpu.setdefault(event["stage"], []).append((float(event["cpu_seconds"]), size))
+            wall.setdefault(event["stage"], []).append((float(event["seconds"]), size))
     seconds = sum(look.seconds or 0.0 for look in looks)
-    return _Measured(len(looks), frames, seconds, report.accepted, cpu_s, startup_s, _disk(folder))
+    times = (_sums(cpu), _startups(cpu), _sums(wall), _startups(wall))
+    return _Measured(len(looks), frames, seconds, report.accepted, *times, _disk(folder))
 
 
 def _shortened(look: Look) -> Look:
@@ -276,13 +295,21 @@ def _clip_frames(folder: Path) -> dict[str, float]:
     return dict(zip(table["clip_id"].to_pylist(), map(float, table["num_frames"].to_pylist()), strict=True))
 
 
+def _sums(steps: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, float]:
+    return {stage: sum(seconds for seconds, _ in made) for stage, made in steps.items()}
+
+
+def _startups(steps: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, float]:
+    return {stage: _startup(made) for stage, made in steps.items()}
+
+
 def _startup(made: Sequence[tuple[float, float]]) -> float:
-    """What the first of a stage's (CPU seconds, size) took beyond what its size explains, going by the others."""
-    (first_cpu, first_size), others = made[0], made[1:]
+    """What the first of a stage's (seconds, size) took beyond what its size explains, going by the others."""
+    (first, first_size), others = made[0], made[1:]
     size = sum(size for _, size in others)
     if not size:
         return 0.0
-    return max(0.0, first_cpu - first_size * sum(cpu for cpu, _ in others) / size)
+    return max(0.0, first - first_size * sum(seconds for seconds, _ in others) / size)
 
 
 def _disk(folder: Path) -> dict[str, float]:
@@ -312,26 +339,31 @@ def _keep_results(pilot: Path, out: Path) -> None:
                 os.link(path, place)
 
 
-def _predicted(plan: Plan, looks: Sequence[Look], measured: _Measured, price: float | None, kept: bool) -> Plan:
+def _predicted(plan: Plan, looks: Sequence[Look], measured: _Measured, config: Config) -> Plan:
     if not plan.frames:  # nothing was here before the pilot
         each = plan.usable / measured.sources
         plan = dataclasses.replace(plan, frames=measured.frames * each, hours=measured.seconds * each / 3600)
     by_frames, by_source = plan.frames / max(1.0, measured.frames), plan.usable / measured.sources
-    totals: dict[str, float] = {}
-    for stage, cpu in measured.cpu_s.items():
-        startup = measured.startup_s[stage]
-        scale = by_source if stage in BY_SOURCE else by_frames
-        totals[stage] = (cpu - startup) * scale + startup * min(plan.workers, plan.usable)
+    crew = min(plan.workers, plan.usable)
+
+    def scaled(stage: str, total: float, startup: float) -> float:
+        return (total - startup) * (by_source if stage in BY_SOURCE else by_frames) + startup * crew
+
+    totals = {stage: scaled(stage, cpu, measured.startup_s[stage]) for stage, cpu in measured.cpu_s.items()}
+    walls = {stage: scaled(stage, wall, measured.wall_startup_s[stage]) for stage, wall in measured.wall_s.items()}
+    parts = {stage: gpu_part(stage, config) for stage in totals}
     whole = sum(totals.values()) or 1.0
     stages = {
-        stage: StageCost(measured.cpu_s[stage], measured.startup_s[stage], total, total / whole)
+        stage: StageCost(
+            measured.cpu_s[stage], measured.startup_s[stage], total, total / whole, walls[stage] * parts[stage]
+        )
         for stage, total in totals.items()
     }
     disk = {name: size * (1.0 if name == CONSTANT else by_frames) for name, size in measured.disk_bytes.items()}
     startup = sum(measured.startup_s.values())
-    work = max(0.0, whole - startup * min(plan.workers, plan.usable))
+    work = max(0.0, whole - startup * crew)
     longest = max((look.frames or 0.0 for look in looks), default=0.0) / max(1.0, measured.frames)
-    serial = [stage for stage in ("segment", "words") if stage in stages]  # one worker takes a source through them
+    serial = [stage for stage in SOURCE_STAGES if stage in stages and stage not in BY_SOURCE]  # one worker does them
     alone = longest * sum(measured.cpu_s[stage] - measured.startup_s[stage] for stage in serial)
     wall = startup + max(work / plan.workers, alone)
     return dataclasses.replace(
@@ -339,9 +371,23 @@ def _predicted(plan: Plan, looks: Sequence[Look], measured: _Measured, price: fl
         pilot_sources=measured.sources,
         pilot_frames=measured.frames,
         pilot_accepted=measured.accepted,
-        pilot_kept=kept,
         stages=stages,
         disk_bytes=disk,
+        gpus=math.ceil(plan.workers * max(parts.values(), default=0.0) - 1e-9),  # 10 tenths are one
         wall_s=wall,
-        cost=None if price is None else price * plan.workers * wall / 3600,
     )
+
+
+def gpu_part(stage: str, config: Config) -> float:
+    """The part of a GPU that a worker holds for a stage; 0 for one that declares none."""
+    if stage == DOWNLOAD:
+        return 0.0
+    [declared] = stages_named([stage])
+    return declared.resources(config).gpus
+
+
+def _cost(plan: Plan, price: float | None, gpu_price: float | None) -> float | None:
+    """Cores and GPUs for the whole wall time; None without a price or a pilot."""
+    if plan.wall_s is None or (price is None and gpu_price is None):
+        return None
+    return ((price or 0.0) * plan.workers + (gpu_price or 0.0) * plan.gpus) * plan.wall_s / 3600

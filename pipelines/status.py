@@ -17,7 +17,10 @@ from pipelines.quarantine import check_run_folder
 from pipelines.retry import allowed_attempts
 from schemas.files import HIDDEN_FOLDER
 
-STAGE_ORDER: Final = ("download", "probe", "segment", "words", "landmarks", "person", "fit", "media", "overlay")
+STAGE_ORDER: Final = (
+    *("download", "probe", "segment", "speech", "speakers", "clips", "words"),
+    *("landmarks", "person", "fit", "media", "overlay"),
+)
 RECENT: Final = 50
 """Items whose ends the speed is measured over, so that it follows the run."""
 RUNNING, FINISHED, STOPPED, FAILED_RUN, DIED = "running", "finished", "stopped", "failed", "died"

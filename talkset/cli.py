@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.errors import TalksetError, UsageError
+from talkset.commands.clean import register as register_clean
+from talkset.commands.debug import register as register_debug
 from talkset.commands.review import register as register_review
 from talkset.commands.runs import register as register_runs
 from talkset.commands.words import register as register_words
@@ -50,6 +52,8 @@ app.add_typer(evaluate_app, name="evaluate")
 register_versions(app)
 register_review(app)
 register_runs(app)
+register_clean(app)
+register_debug(app)
 register_words(app)
 console = Console(stderr=True, highlight=False)
 
@@ -90,6 +94,9 @@ def run_command(
     set_: SetOption = None,
     engine: EngineOption = None,
     workers: WorkersOption = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster: host:port, or auto for that of this machine or job.")
+    ] = None,
     overlays: Annotated[bool, typer.Option("--overlays/--no-overlays", help="Render mesh over video.")] = True,
     show_config: Annotated[bool, typer.Option("--show-config", help="Print the resolved configuration.")] = False,
     json_: JsonOption = False,
@@ -98,6 +105,8 @@ def run_command(
     overrides = list(set_ or [])
     if not overlays:
         overrides.append("overlay.enabled=false")
+    if address is not None:
+        overrides += ["run.engine=ray", f"run.address={json.dumps(address)}"]
     settings = _settings(config, overrides, engine, workers)
     if show_config:
         from schemas.config import dump_yaml

@@ -18,9 +18,9 @@ from rich.markup import escape
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipelines.plan import Plan
+    from pipelines.plan import Plan, StageCost
     from pipelines.quarantine import Failure
-    from pipelines.status import Status
+    from pipelines.status import Status, StatusReader
 
 console = Console(stderr=True, highlight=False)
 MAX_SHOWN = 50
@@ -57,9 +57,10 @@ def plan_command(
     set_: Annotated[list[str] | None, typer.Option("--set", "-s", help="One value, as section.key=value.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Workers of the later run; one per core here.")] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Price of a core for an hour.")] = None,
+    gpu_price: Annotated[float | None, typer.Option(min=0, help="Price of a GPU for an hour.")] = None,
     json_: JsonOption = False,
 ) -> int:
-    """Say what a run will take: sources and hours, and with --pilot CPU, disk, wall time and cost."""
+    """Say what a run will take: sources and hours, and with --pilot CPU and GPU hours, disk, wall time and cost."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # as `talkset run` does
     from pipelines.plan import make_plan
@@ -69,7 +70,8 @@ def plan_command(
 
     settings = load_config(config, set_ or ())
     with stdout_kept_clean(), bar(console) as progress:
-        plan = make_plan(manifest, settings, pilot=pilot, out=out, workers=workers, price=price, progress=progress)
+        prices = {"price": price, "gpu_price": gpu_price}
+        plan = make_plan(manifest, settings, pilot=pilot, out=out, workers=workers, **prices, progress=progress)
     if json_:
         _print_json(plan.to_json())
     _print_plan(plan)
@@ -83,30 +85,56 @@ def status_command(
     report: Annotated[
         Path | None, typer.Option(help="Write where the time went into this HTML file.", dir_okay=False)
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve Prometheus metrics on this port until Ctrl-C; 0: a free one."),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address to serve them at; 0.0.0.0 is every one of this machine.")
+    ] = "127.0.0.1",
     json_: JsonOption = False,
 ) -> int:
     """Where a run is, or what became of it, stage by stage."""
-    from pipelines.status import RUNNING, StatusReader
+    from pipelines.status import StatusReader
     from pipelines.status_report import write_report
 
-    reader = StatusReader(dataset)
-    status = reader.read()
-    if watch:
-        from rich.live import Live
+    def show() -> None:
+        reader = StatusReader(dataset)
+        status = _watched(reader, interval) if watch else reader.read()
+        if json_:
+            _print_json(status.to_json())
+        if not watch:
+            console.print(_shown(status))
+        if report is not None:
+            write_report(dataset, report)
+            console.print(f"wrote {escape(str(report))}")
 
-        with contextlib.suppress(KeyboardInterrupt), Live(_shown(status), console=console) as live:
-            while status.state == RUNNING:
-                time.sleep(interval)
-                status = reader.read()
-                live.update(_shown(status))
-    if json_:
-        _print_json(status.to_json())
-    if not watch:
-        console.print(_shown(status))
-    if report is not None:
-        write_report(dataset, report)
-        console.print(f"wrote {escape(str(report))}")
+    if metrics_port is None:
+        show()
+        return 0
+    from pipelines.metrics_server import metrics_server
+    from pipelines.process import stopped_by_sigterm
+
+    server = metrics_server(StatusReader(dataset), metrics_host, metrics_port)
+    with contextlib.suppress(KeyboardInterrupt), stopped_by_sigterm(), server as address:
+        console.print(f"metrics at {escape(address)}", soft_wrap=True)
+        show()
+        while not watch:
+            time.sleep(3600)
     return 0
+
+
+def _watched(reader: StatusReader, interval: float) -> Status:
+    """Show the status until the run ends or Ctrl-C; returns the last one."""
+    from rich.live import Live
+
+    status = reader.read()
+    with contextlib.suppress(KeyboardInterrupt), Live(_shown(status), console=console) as live:
+        while status.state == "running":
+            time.sleep(interval)
+            status = reader.read()
+            live.update(_shown(status))
+    return status
 
 
 def list_command(
@@ -279,11 +307,16 @@ def _print_plan(plan: Plan) -> None:
         console.print(escape(line), soft_wrap=True)
     if plan.stages:
         rows = [
-            (name, f"{cost.pilot_cpu_s:.1f} s", f"{cost.cpu_s / 3600:.3f} h", f"{cost.share:.0%}")
+            (name, f"{cost.pilot_cpu_s:.1f} s", *_hours(cost, bool(plan.gpus)), f"{cost.share:.0%}")
             for name, cost in plan.stages.items()
         ]
-        _print_table(("stage", "CPU in the pilot", "CPU predicted", "share"), rows)
+        gpu = ("GPU predicted",) if plan.gpus else ()
+        _print_table(("stage", "CPU in the pilot", "CPU predicted", *gpu, "share"), rows)
         _print_table(("output", "disk"), [(name, f"{size / 1e6:.1f} MB") for name, size in plan.disk_bytes.items()])
+
+
+def _hours(cost: StageCost, gpu: bool) -> tuple[str, ...]:
+    return tuple(f"{seconds / 3600:.3f} h" for seconds in ((cost.cpu_s, cost.gpu_s) if gpu else (cost.cpu_s,)))
 
 
 def _duration(seconds: float) -> str:

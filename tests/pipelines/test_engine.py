@@ -68,6 +68,11 @@ def test_every_item_once_and_errors_as_data(engine: Engine) -> None:
     assert list(engine.map(Square(), [])) == []
 
 
+def test_sigterm_stays_with_the_run(engine: Engine) -> None:
+    assert len(list(engine.map(Square(), [1]))) == 1  # Ray is there by now, and would end the run without a word
+    assert not str(getattr(signal.getsignal(signal.SIGTERM), "__module__", "")).startswith("ray")
+
+
 def test_items_are_taken_as_workers_become_free(engine: Engine) -> None:
     taken: list[int] = []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.ledger import DONE, FAILED, Entry, Ledger
+from pipelines.ledger import DONE, FAILED, REJECTED, Entry, Ledger
 from pipelines.results import Result, ResultStore
 from schemas.errors import TalksetError
 
@@ -54,10 +54,18 @@ def test_a_hash_is_known_only_for_the_same_file_state(tmp_path: Path) -> None:
         assert ledger.known_sha256(video, video.stat()) is None
 
 
+def test_keep_adds_what_was_found_and_not_made(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.record([Entry("a", "fit", "1", DONE, attempts=3), Entry("b", "fit", "1", FAILED, "internal")])
+        ledger.keep({("a", "fit", "1"): DONE, ("c", "fit", "1"): REJECTED, ("d", "fit", ""): FAILED})
+        found = [(entry.unit, entry.state, entry.attempts) for entry in ledger.entries()]
+    assert found == [("a", DONE, 3), ("c", REJECTED, 0)]
+
+
 def test_keep_drops_other_work(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ledger.record([Entry("a", "fit", "1", DONE), Entry("a", "fit", "2", DONE), Entry("b", "fit", "1", DONE)])
-        ledger.keep({("a", "fit", "2")})
+        ledger.keep({("a", "fit", "2"): DONE})
         assert [(e.unit, e.key) for e in ledger.entries()] == [("a", "2")]
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import scripted_stages
 from scripted_stages import attempts, config, install, write_sources
 
 from pipelines import plan, work
+from pipelines.declarations import Resources
 from pipelines.plan import make_plan
 from pipelines.results import Result
 from pipelines.run import run
 from pipelines.stage import Job, SourceItem
-from schemas.config import DecodeConfig
+from schemas.config import Config, DecodeConfig
 from schemas.errors import TalksetError, UsageError
 from schemas.types import VideoInfo
 from talkset.cli import main
@@ -56,7 +59,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         made.now += PROBE_S
         return real(self, job)
 
-    def cutting(self: scripted_stages.Segment, job: Job[SourceItem]) -> Result:
+    def cutting(self: scripted_stages.Clips, job: Job[SourceItem]) -> Result:
         item = job.item
         seconds = length_s(item.path)
         if item.source.end_us is not None:
@@ -69,7 +72,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     real = scripted_stages.Probe.run
     monkeypatch.setattr(plan, "probe", told)
     monkeypatch.setattr(scripted_stages.Probe, "run", probing)
-    monkeypatch.setattr(scripted_stages.Segment, "run", cutting)
+    monkeypatch.setattr(scripted_stages.Clips, "run", cutting)
     monkeypatch.setattr(work, "cpu_seconds", lambda: made.now)
     return made
 
@@ -100,8 +103,8 @@ def test_a_pilot_predicts_what_the_run_takes(tmp_path: Path, clock: Clock, pilot
     found = make_plan(manifest, config(), pilot=pilot, workers=2, price=0.5)
     assert found.pilot_sources == min(pilot, 8)
     truth = sum(LENGTHS) * FPS * SECONDS_A_FRAME
-    assert found.stages["segment"].startup_s == pytest.approx(STARTUP_S)
-    assert found.stages["segment"].cpu_s == pytest.approx(truth + 2 * STARTUP_S)  # each worker loads its models
+    assert found.stages["clips"].startup_s == pytest.approx(STARTUP_S)
+    assert found.stages["clips"].cpu_s == pytest.approx(truth + 2 * STARTUP_S)  # each worker loads its models
     assert found.stages["probe"].cpu_s == pytest.approx(8 * PROBE_S)
     assert found.wall_s == pytest.approx(max((truth + 8 * PROBE_S) / 2, 50 * FPS * SECONDS_A_FRAME) + STARTUP_S)
     assert found.cost == pytest.approx(0.5 * 2 * (found.wall_s or 0) / 3600)
@@ -110,6 +113,36 @@ def test_a_pilot_predicts_what_the_run_takes(tmp_path: Path, clock: Clock, pilot
     run(manifest, tmp_path / "out", config())
     # one worker instead of two, and a source that cannot be used is looked at too
     assert clock.now == pytest.approx(found.cpu_s - STARTUP_S + PROBE_S)
+
+
+def test_gpu_time_is_wall_time_times_the_declared_part(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def asked(stage: scripted_stages.Clips, config: Config) -> Resources:
+        return Resources(gpus=config.run.gpu_fraction)
+
+    monkeypatch.setattr(scripted_stages.Clips, "resources", asked)
+    quarter = config("run.gpu_fraction=0.25")
+    monkeypatch.setattr(work, "time", SimpleNamespace(perf_counter=lambda: 3 * clock.now, time=time.time))
+    manifest = sources(tmp_path)
+    found = make_plan(manifest, quarter, pilot=3, workers=6, price=0.5, gpu_price=4.0)
+    truth = 3 * sum(LENGTHS) * FPS * SECONDS_A_FRAME + 6 * 3 * STARTUP_S  # each worker loads its models
+    assert found.stages["clips"].gpu_s == pytest.approx(0.25 * truth)
+    assert found.stages["probe"].gpu_s == 0
+    assert found.gpu_s == found.to_json()["gpu_s"] == found.stages["clips"].gpu_s
+    assert found.gpus == 2  # six quarters
+    assert found.wall_s is not None
+    assert found.cost == pytest.approx((0.5 * 6 + 4.0 * 2) * found.wall_s / 3600)
+    only_gpu = make_plan(manifest, quarter, pilot=3, workers=8, gpu_price=4.0)
+    assert only_gpu.gpus == 2
+    assert only_gpu.cost == pytest.approx(4.0 * 2 * (only_gpu.wall_s or 0) / 3600)
+    clock.loaded = False
+    options = ["--pilot=2", "--workers=4", "--gpu-price=2", *scripted_stages.options(["run.gpu_fraction=0.25"])]
+    assert main(["plan", str(manifest), *options]) == 0
+    shown = capfd.readouterr().err
+    for part in ("GPU predicted", "4 cores and 1 GPU for that time"):
+        assert part in shown
+    assert "no GPU hours" not in shown
 
 
 def test_no_wall_time_is_shorter_than_the_longest_source(tmp_path: Path) -> None:
@@ -122,7 +155,7 @@ def test_of_a_long_source_the_pilot_takes_the_middle(tmp_path: Path, clock: Cloc
     manifest = write_sources(tmp_path, {"3600s-long.mp4": "ok", "7200s-longer.mp4": "ok"})
     found = make_plan(manifest, config(), pilot=2, workers=1)
     assert clock.now == pytest.approx(2 * PROBE_S + STARTUP_S + 2 * 60 * FPS * SECONDS_A_FRAME)
-    assert found.stages["segment"].cpu_s == pytest.approx(STARTUP_S + 10_800 * FPS * SECONDS_A_FRAME)
+    assert found.stages["clips"].cpu_s == pytest.approx(STARTUP_S + 10_800 * FPS * SECONDS_A_FRAME)
 
 
 def test_the_run_takes_over_what_the_pilot_made(tmp_path: Path) -> None:
@@ -134,7 +167,7 @@ def test_the_run_takes_over_what_the_pilot_made(tmp_path: Path) -> None:
     tried = sum(attempts(tmp_path, f"{seconds}s-{n}.mp4") for n, seconds in enumerate(LENGTHS))
     assert tried == 3
     report = run(manifest, out, config())
-    assert (report.stages["segment"].made, report.stages["segment"].reused) == (5, 3)
+    assert (report.stages["clips"].made, report.stages["clips"].reused) == (5, 3)
     assert make_plan(manifest, config(), pilot=3, out=out).stages  # beside a finished run too
     assert not run(manifest, out, config()).written
 

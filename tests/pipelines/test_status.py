@@ -142,7 +142,7 @@ def test_the_report_needs_nothing_and_lets_nothing_in(tmp_path: Path, monkeypatc
     page.feed((tmp_path / "report.html").read_text())
     assert page.links == []
     assert "script" not in page.tags
-    for part in ("<script>alert(1)</script>", "probe", "segment", "internal", "finished"):
+    for part in ("<script>alert(1)</script>", "probe", "clips", "internal", "finished"):
         assert part in page.text
 
 

@@ -20,7 +20,7 @@ from schemas.config import Config, to_dict
 from schemas.verify import verify_dataset
 from talkset import cli
 
-QUICK = ["--engine", "local", "--set", "fit.iterations=3"]
+QUICK = ["--engine", "local", "--set", "fit.iterations=3", "--set", "segment.require_speech=false"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("command")
     video = write_clip(folder / "someone speaks.mp4", people()[0])
     out = folder / "out"
-    assert cli.main(["fit", str(video), "--out", str(out), "--set", "fit.iterations=3"]) == 0
+    assert cli.main(["fit", str(video), "--out", str(out), *QUICK[2:]]) == 0
     return Finished(video, out, pd.read_parquet(out / "index.parquet").clip_id[0])
 
 
@@ -165,7 +165,13 @@ def test_overlays_are_rendered_again_from_the_data_set(
 def test_status_counts_the_stages(finished: Finished, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status", str(finished.out), "--json"]) == 0
     told = _json(capfd)
-    assert list(told["stages"]) == ["probe", "segment", "landmarks", "fit", "media", "overlay"]
+    assert list(told["stages"]) == [
+        *("probe", "segment", "speech", "speakers", "clips"),
+        "landmarks",
+        "fit",
+        "media",
+        "overlay",
+    ]
     assert {(stage["done"], stage["quarantined"]) for stage in told["stages"].values()} == {(1, 0)}
     assert told["state"] == "finished"
 
