@@ -190,7 +190,7 @@ def advance(
         elif models is None:
             step = Step(stage.name, key, OPEN)
         else:
-            step = _make(stage, view, keys, store, models)
+            step = _make(stage, view, keys, digests, store, models)
         steps.append(step)
         if step.state != DONE:
             break
@@ -207,11 +207,20 @@ def _judged(stage: Stage[ItemT], view: View[ItemT], step: Step) -> Step:
     return step
 
 
-def _make(stage: Stage[ItemT], view: View[ItemT], keys: Mapping[str, str], store: ResultStore, models: Models) -> Step:
+def _make(
+    stage: Stage[ItemT],
+    view: View[ItemT],
+    keys: Mapping[str, str],
+    digests: Mapping[str, str],
+    store: ResultStore,
+    models: Models,
+) -> Step:
     """Run a stage and store its result; every error becomes a failed step."""
     key, item = keys[stage.name], view.item
     started, cpu_before = time.perf_counter(), cpu_seconds()
     try:
+        if "head_model" in stage.models:
+            _check_head(models, digests["head_model"])
         results: dict[str, Result] = {name: store.load(name, keys[name]) for name in stage.needed(view.config)}
         with store.scratch() as scratch:
             result = stage.run(Job(item, view.config, view.values, results, models, scratch))
@@ -231,6 +240,16 @@ def _make(stage: Stage[ItemT], view: View[ItemT], keys: Mapping[str, str], store
         fresh=True,
     )
     return _judged(stage, view, step) if step.state == DONE else step
+
+
+def _check_head(models: Models, wanted: str) -> None:
+    """Refuse to work with another head than the driver has: results would be stored under its hash.
+
+    Raises TalksetError missing_model. The open head is built on each machine, from what its linear algebra gives.
+    """
+    if models.head.sha256 != wanted:
+        message = f"{socket.gethostname()} has another {models.head.name} ({models.head.sha256[:16]}) than the driver"
+        raise TalksetError("missing_model", f"{message} ({wanted[:16]})", "Copy the driver's model cache there")
 
 
 def _named(error: Exception) -> tuple[str, str]:
