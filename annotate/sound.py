@@ -70,6 +70,17 @@ def as_sound(samples: Float32 | Sound) -> Sound:
     return HeldSound(samples)
 
 
+def envelope_db(sound: Sound, hop: int = RATE // 100) -> Float32:
+    """(ceil(N / hop),) RMS level of each `hop` samples, by default 10 ms, in dB of full scale; silence has -100."""
+    found = []
+    block = hop * 100 * BLOCK_S
+    for start in range(0, sound.num_samples, block):
+        read = sound.read(start, min(start + block, sound.num_samples)).astype(np.float64)
+        rows = np.pad(read, (0, -len(read) % hop)).reshape(-1, hop)
+        found.append(10.0 * np.log10(np.maximum((rows**2).mean(axis=1), 1e-10)))
+    return np.asarray(np.concatenate(found or [np.zeros(0)]), np.float32)
+
+
 def spooled(read: Callable[[int, int], Float32], start_us: int, end_us: int, scratch: Path) -> FileSound:
     """Put the span [start_us, end_us) of a sound into the file `scratch`, five minutes at a time, as 16-bit samples.
 

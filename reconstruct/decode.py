@@ -16,7 +16,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from numpy.typing import NDArray
 
 from schemas.errors import TalksetError
-from schemas.types import VideoInfo
+from schemas.types import Int64, VideoInfo
 
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -131,7 +131,7 @@ class Reader:
         self._origin_us = _origin_us(container)
         self._last_packet_us = 0
         self._others = tuple(container.streams.audio)
-        self._promised_us = _promised_us(stream)
+        self._promised_us = _promised_us(stream, self._origin_us)
         decoded = self._decode()
         try:
             first = next(decoded)
@@ -154,7 +154,7 @@ class Reader:
         if self._promised_us is not None:
             duration = self._promised_us
         elif container.duration is not None:
-            duration = round(container.duration * US / av.time_base)
+            duration = _container_us(container)
         else:
             duration = round(US / fps)
         audio = self._others[0] if self._others else None
@@ -271,7 +271,7 @@ class Reader:
         if self._promised_us is not None:
             promised_us = self.info.video_start_us + self._promised_us
         elif self._container.duration is not None:
-            promised_us = round(self._container.duration * US / av.time_base)
+            promised_us = _container_us(self._container)
             end_us = max(end_us, self._last_packet_us)
         else:
             return
@@ -322,14 +322,21 @@ def _origin_us(container: Any) -> int:
     return min(starts, default=0)
 
 
-def _promised_us(stream: Any) -> int | None:
+def _container_us(container: Any) -> int:
+    """Duration by the container's header. Matroska tells the end instead, on a clock that may start anywhere."""
+    duration: int = round(container.duration * US / av.time_base)
+    return duration - max(0, _origin_us(container)) if "matroska" in container.format.name else duration
+
+
+def _promised_us(stream: Any, origin_us: int) -> int | None:
     """Duration of the video stream by its own header; None where only the container has one."""
     if stream.duration:
         return _rescale(stream.duration, stream.time_base)
     tag = stream.metadata.get("DURATION", "")  # Matroska, "00:00:02.600000000"
     try:
         hours, minutes, seconds = tag.split(":")
-        return round((int(hours) * 3600 + int(minutes) * 60 + float(seconds)) * US) or None
+        told_us = round((int(hours) * 3600 + int(minutes) * 60 + float(seconds)) * US)  # the end, not the length
+        return max(0, told_us - max(0, origin_us)) or None
     except ValueError:
         return None
 
@@ -438,3 +445,32 @@ def _planar_float(frame: Any) -> Float32:
     elif np.issubdtype(block.dtype, np.integer):
         block = block / float(2 ** (8 * block.dtype.itemsize - 1))
     return np.asarray(block, np.float32)
+
+
+def coded_bits(path: Path | str, start_us: int, end_us: int) -> tuple[Int64, Int64]:
+    """(N,) times and (N,) sizes in bits of the video packets of a span of the source clock, without decoding them.
+
+    Raises decode_error where the container cannot be read.
+    """
+    times, bits = [], []
+    try:
+        with _open(Path(path)) as container:
+            stream = container.streams.video[0]
+            zero = _origin_us(container)
+            if start_us > US:
+                container.seek(int(Fraction(start_us - US + zero, US) / stream.time_base), stream=stream)
+            late = 0
+            for packet in container.demux(stream):
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                if stamp is None:
+                    continue
+                time = round(stamp * stream.time_base * US) - zero
+                if start_us <= time < end_us:
+                    times.append(time)
+                    bits.append(8 * packet.size)
+                late = late + 1 if time >= end_us else 0
+                if late > 32:  # packets come in coding order, so a few late ones prove nothing
+                    break
+    except av.error.FFmpegError as error:
+        raise TalksetError("decode_error", f"the packets of {path} cannot be read ({error})") from error
+    return np.array(times, np.int64), np.array(bits, np.int64)

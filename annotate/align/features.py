@@ -48,7 +48,7 @@ def features(samples: Float32, pad: int = 0) -> Float32:
     emphasised = np.append(scaled[:1] * np.float32(1 - _PRE_EMPHASIS), scaled[1:] - _PRE_EMPHASIS * scaled[:-1])
     windows = np.lib.stride_tricks.sliding_window_view(emphasised, WINDOW)[::HOP]
     spectrum = np.fft.rfft(windows * np.hamming(WINDOW), _FFT)
-    mel = (spectrum.real**2 + spectrum.imag**2) @ _mel_filters()
+    mel = (spectrum.real**2 + spectrum.imag**2) @ mel_filters()
     if signal_to_noise_db(mel[pad // HOP : len(mel) - pad // HOP]) < CLEAN_DB:
         mel = _without_noise(mel)
     cepstra = np.log(mel + _LOG_FLOOR) @ _cosines()
@@ -93,7 +93,7 @@ def _lower_envelope(value: Float64, envelope: Float64) -> Float64:
 
 
 @functools.cache
-def _mel_filters() -> Float64:
+def mel_filters() -> Float64:
     """(257, 25) triangular filters with their corners on the lines of the spectrum."""
     low, high = (2595.0 * np.log10(1.0 + hz / 700.0) for hz in _BAND_HZ)
     corners = 700.0 * (10.0 ** (np.linspace(low, high, _FILTERS + 2) / 2595.0) - 1.0)

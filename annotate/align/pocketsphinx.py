@@ -69,7 +69,7 @@ class PocketsphinxAligner:
     """
 
     def __init__(self) -> None:
-        self._model = _acoustic_model()
+        self._model = english_model()
 
     @property
     def name(self) -> str:
@@ -175,7 +175,8 @@ class PocketsphinxAligner:
 
 
 @functools.cache
-def _acoustic_model() -> AcousticModel:
+def english_model() -> AcousticModel:
+    """The acoustic model that pocketsphinx carries, read once in a process."""
     import pocketsphinx
 
     return read_acoustic_model(Path(pocketsphinx.get_model_path("en-us/en-us")))

@@ -1,25 +1,31 @@
-"""The clips of a source."""
+"""What the frames of a source show: shots, faces, mouths."""
 
 from __future__ import annotations
 
 from pipelines.results import Result
 from pipelines.stage import Job, SourceItem, Stage
+from pipelines.stages.probe import video_info
 from pipelines.stages.source_file import source_file
 
 
 class Segment(Stage[SourceItem]):
-    """Source: shots, the dominant face of each, and the clips that come of it."""
+    """Source: shots, every face followed through them, and its mouth; one pass over the frames."""
 
     name = "segment"
+    version = 2
     section = "segment"
     needs = ("probe",)
     models = ("finder",)
+    decided_later = (
+        *("dominance", "min_clip_s", "max_clip_s", "require_speech", "min_speech_ratio", "max_pause_s", "border_s"),
+    )
 
     def run(self, job: Job[SourceItem]) -> Result:
-        """Clips and rejected spans. Raises decode_error and truncated."""
+        """A `Scan`. Raises decode_error and truncated."""
         from pipelines.decoding import GuardedReader
-        from pipelines.segment import segment_source
+        from pipelines.segmentation.scan import pack_scan, scan_source
 
-        item, finder, config = job.item, job.models.finder, job.config.segment
+        heard = video_info(job.results["probe"].value).audio_rate is not None
+        finder, mouths = job.models.finder, job.models.mouths if heard else None
         with source_file(job) as path, GuardedReader(path, job.config.run.decode) as reader:
-            return Result(segment_source(reader, item.sha256, item.source_id, item.span, finder, config))
+            return pack_scan(scan_source(reader, job.item.span, finder, mouths, job.config.segment))

@@ -46,7 +46,7 @@ class Words(Stage[SourceItem]):
         """Where there is a transcript, or one may be heard, and a clip to take words from it."""
         align = view.config.align
         said = align.enabled and (align.recognize or bool(view.item.source.transcript))
-        return said and bool(view.values["segment"]["clips"])
+        return said and bool(view.values["clips"]["clips"])
 
     def run(self, job: Job[SourceItem]) -> Result:
         """Words and phones on the source clock, or the reason why there are none: that costs no clip."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.shots import find_shots
+from pipelines.segmentation.shots import find_shots
 from reconstruct.video import frames, write_video
 from schemas.types import Span
 
@@ -31,7 +31,9 @@ def clips(eval_data: Path) -> list[Pictures]:
 
 
 def _cuts(pictures: Pictures) -> list[int]:
-    shots = find_shots((i * STEP, rgb) for i, rgb in enumerate(pictures))
+    found = find_shots((i * STEP, rgb) for i, rgb in enumerate(pictures))
+    assert found.transitions == []
+    shots = found.shots
     assert shots[0].start_us == 0
     assert shots[-1].end_us == len(pictures) * STEP
     assert all(a.end_us == b.start_us for a, b in itertools.pairwise(shots))
@@ -50,7 +52,7 @@ def test_joins_survive_encoding_and_uneven_times(clips: list[Pictures], tmp_path
     pts = np.cumsum([0, *([33_000, 50_000, 20_000] * len(pictures))])[: len(pictures)].tolist()
     path = tmp_path / "joined.mp4"
     write_video(path, zip(pts, pictures, strict=True), Fraction(30), crf=crf)
-    shots = find_shots(frames(path), end_us=pts[-1] + 33_333)
+    shots = find_shots(frames(path), end_us=pts[-1] + 33_333).shots
     joins = np.cumsum([0] + [len(clip) for clip in chosen])[:-1]
     assert [shot.start_us for shot in shots] == [pts[i] for i in joins]
     assert shots[-1].end_us == pts[-1] + 33_333
@@ -83,12 +85,12 @@ def test_motion_of_the_camera_is_no_cut(clips: list[Pictures]) -> None:
 def test_a_higher_threshold_finds_no_more(clips: list[Pictures]) -> None:
     pictures = clips[0] + clips[2]
     assert _cuts(pictures) == [len(clips[0])]
-    assert find_shots(((i * STEP, rgb) for i, rgb in enumerate(pictures)), threshold=200.0) == [
+    assert find_shots(((i * STEP, rgb) for i, rgb in enumerate(pictures)), threshold=200.0).shots == [
         Span(0, len(pictures) * STEP)
     ]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_hardly_any_frames(clips: list[Pictures], count: int) -> None:
-    shots = find_shots(((i * STEP, rgb) for i, rgb in enumerate(clips[0][:count])), end_us=count * STEP)
+    shots = find_shots(((i * STEP, rgb) for i, rgb in enumerate(clips[0][:count])), end_us=count * STEP).shots
     assert shots == ([Span(0, count * STEP)] if count else [])

@@ -1,9 +1,9 @@
-"""The dominant face of real pictures, and clips that cover a source exactly."""
+"""The dominant face of sources without sound, and clips that cover a source exactly."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +14,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.tracks import FaceFinder, FaceSample, follow_faces, plan_clips
+from pipelines.segmentation.choose import choose_clips
+from pipelines.segmentation.faces import FaceFinder
+from pipelines.segmentation.scan import Scan, SeenFace
+from pipelines.segmentation.tracker import follow_faces
 from reconstruct.video import frames
-from schemas.config import SegmentConfig
+from schemas.config import Config, SegmentConfig
 from schemas.errors import UsageError
-from schemas.types import Clip, FaceBox, FaceTrack, Rejection, Span
+from schemas.types import Clip, FaceTrack, Rejection, Span
 
 CONFIG = SegmentConfig()
 SHA = "0123456789abcdef" * 4
 STEP = 40_000
 Pictures = list[NDArray[np.uint8]]
+
+
+def plan_clips(
+    sha256: str,
+    source_id: str,
+    shots: Sequence[Span],
+    tracks: Sequence[FaceTrack],
+    config: SegmentConfig,
+    pts_us: Sequence[int] | NDArray[np.int64],
+    end_us: int,
+) -> tuple[list[Clip], list[Rejection]]:
+    """The division of a source without sound."""
+    nothing = np.zeros(0, np.int64), np.zeros((0, 5), np.float32)
+    seen = [SeenFace(track, *nothing) for track in tracks]
+    scan = Scan(np.asarray(pts_us, np.int64), end_us, list(shots), [], seen)
+    chosen = choose_clips(sha256, source_id, scan, None, config, Config().speaker)
+    return chosen.clips, chosen.rejections
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +75,6 @@ def test_every_recording_is_kept_whole(finder: FaceFinder, eval_data: Path) -> N
         boxes = clips[0].track.box_xywh
         assert len(boxes) == 15
         assert ((boxes[:, 2] > 100) & (boxes[:, 2] < 180)).all()
-
-
-@pytest.mark.parametrize("width_px", [40, 60, 100])
-@pytest.mark.parametrize("corner", [(90, 130), (620, 300), (1000, 40)])
-def test_small_face_in_a_large_picture(
-    finder: FaceFinder, people: list[Pictures], width_px: int, corner: tuple[int, int]
-) -> None:
-    picture = people[0][0]
-    (box,) = finder.detect(picture)
-    scale = width_px / box.width
-    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    wide = np.full((720, 1280, 3), 96, np.uint8)
-    wide[corner[1] : corner[1] + small.shape[0], corner[0] : corner[0] + small.shape[1]] = small
-    (found,) = finder.detect(wide)
-    centre = np.array([found.x + found.width / 2, found.y + found.height / 2])
-    truth = np.array(corner) + scale * np.array([box.x + box.width / 2, box.y + box.height / 2])
-    assert np.linalg.norm(centre - truth) < 0.2 * width_px
-    assert 0.75 * width_px < found.width < 1.3 * width_px
 
 
 def test_no_face(finder: FaceFinder) -> None:
@@ -112,46 +114,6 @@ def test_face_that_leaves_and_returns(finder: FaceFinder, people: list[Pictures]
     assert rejections[0].span.end_us >= gone[-1] * STEP - 400_000
     assert clips[0].span.start_us == 0
     assert clips[1].span.end_us == len(pictures) * STEP
-
-
-def test_sampling_follows_time_not_frames(finder: FaceFinder) -> None:
-    blank = np.zeros((64, 64, 3), np.uint8)
-    uneven = np.cumsum([0, *([10_000, 150_000, 70_000, 900_000] * 4)]).tolist()
-    taken = [sample.pts_us for sample in finder.sample((t, blank) for t in uneven)]
-    assert taken[0] == 0
-    for t in uneven:  # no frame is further than the period from the sample before it
-        assert t - max(s for s in taken if s <= t) < 200_000
-    steady = [s.pts_us for s in finder.sample((i * 33_333, blank) for i in range(301))]
-    assert abs(len(steady) - 50) <= 1
-
-
-def _box(x: float, width: float = 100.0, score: float = 0.9) -> FaceBox:
-    return FaceBox(x, 50.0, width, width, score)
-
-
-def _samples(*rows: list[FaceBox]) -> list[FaceSample]:
-    return [FaceSample(i * 200_000, tuple(row)) for i, row in enumerate(rows)]
-
-
-def test_tracks_bridge_short_gaps_only() -> None:
-    shot = Span(0, 10_000_000)
-    brief = _samples([_box(0)], [], [], [_box(10)], [_box(10)])
-    assert [len(t.pts_us) for t in follow_faces(brief, shot, CONFIG)] == [3]
-    long = _samples([_box(0)], [], [], [], [], [_box(0)], [_box(0)])
-    assert sorted(len(t.pts_us) for t in follow_faces(long, shot, CONFIG)) == [1, 2]
-
-
-def test_two_tracks_do_not_mix_and_the_dominant_comes_first() -> None:
-    rows = [[_box(i * 20), _box(400 - i * 20, 140)] for i in range(10)]
-    tracks = follow_faces(_samples(*[row[:: (-1) ** i] for i, row in enumerate(rows)]), Span(0, 10_000_000), CONFIG)
-    assert len(tracks) == 2
-    assert np.allclose(tracks[0].box_xywh[:, 0], 400 - 20 * np.arange(10))
-    assert np.allclose(tracks[1].box_xywh[:, 0], 20 * np.arange(10))
-
-
-def test_a_jump_across_the_picture_is_another_face() -> None:
-    tracks = follow_faces(_samples([_box(0)], [_box(0)], [_box(600)], [_box(600)]), Span(0, 10_000_000), CONFIG)
-    assert len(tracks) == 2
 
 
 def _track(start: int, end: int, width: float = 100.0) -> FaceTrack:

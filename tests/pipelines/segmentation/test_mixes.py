@@ -1,0 +1,81 @@
+"""Fades and dissolves are found to the frame; motion and light are neither."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipelines.segmentation.mixes import MixFinder
+
+Picture = NDArray[np.uint8]
+
+
+def scene(seed: int, count: int) -> list[Picture]:
+    """A made-up view with a little noise in every frame."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(20, 235, (9, 12, 3)).astype(np.uint8)
+    view = cv2.resize(coarse, (256, 192), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    return [np.clip(view + rng.normal(0, 2, view.shape), 0, 255).astype(np.uint8) for _ in range(count)]
+
+
+def mixed(one: list[Picture], other: list[Picture]) -> list[Picture]:
+    ramp = (np.arange(len(one)) + 1) / (len(one) + 1)
+    return [np.rint(a * (1 - w) + b * w).astype(np.uint8) for a, b, w in zip(one, other, ramp, strict=True)]
+
+
+def found(pictures: list[Picture]) -> list[tuple[int, int]]:
+    finder = MixFinder()
+    for picture in pictures:
+        finder.push(picture)
+    return finder.finish()
+
+
+@pytest.mark.parametrize("length", [5, 9, 16, 30, 55])
+def test_a_dissolve_is_found_to_two_frames(length: int) -> None:
+    one, other = scene(1, 40 + length), scene(2, 40 + length)
+    ((first, last),) = found(one[:40] + mixed(one[40:], other[:length]) + other[length:])
+    assert abs(first - 40) <= 2
+    assert abs(last - 40 - length) <= 2
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+def test_out_to_one_colour_and_in_again(colour: int) -> None:
+    one, other = scene(3, 45), scene(4, 45)
+    flat = [np.full_like(one[0], colour)] * 15
+    spans = found(one[:30] + mixed(one[30:], flat) + [flat[0]] + mixed(flat, other[:15]) + other[15:])
+    assert spans[0][0] in range(28, 32)
+    assert spans[-1][1] in range(59, 64)
+    assert sum(b - a for a, b in spans) >= 28
+
+
+def test_a_cut_is_no_mix() -> None:
+    assert found(scene(5, 40) + scene(6, 40)) == []
+
+
+def test_a_view_that_moves_is_no_mix() -> None:
+    wide = np.concatenate([scene(7, 1)[0], scene(8, 1)[0]], axis=1)
+    places = [0] * 20 + list(range(0, 120, 6)) + [120] * 20
+    assert found([np.ascontiguousarray(wide[:, x : x + 256]) for x in places]) == []
+
+
+def test_a_lamp_is_no_mix() -> None:
+    view = scene(9, 70)
+    light = [1.0] * 25 + np.linspace(1.0, 0.45, 20).tolist() + [0.45] * 25
+    assert found([np.rint(v * x).astype(np.uint8) for v, x in zip(view, light, strict=True)]) == []
+
+
+def test_a_clock_in_the_corner_does_not_hide_a_fade() -> None:
+    one = scene(10, 50)
+    pictures = one[:30] + mixed(one[30:], [np.zeros_like(one[0])] * 20) + [np.zeros_like(one[0])] * 20
+    for number, picture in enumerate(pictures):
+        picture[:12, :60] = 255 * ((number >> np.arange(60) // 10) & 1)[np.newaxis, :, np.newaxis].astype(np.uint8)
+    ((first, last),) = found(pictures)
+    assert first in range(28, 33)
+    assert last in range(47, 53)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_hardly_any_frames(count: int) -> None:
+    assert found(scene(11, count)) == []
