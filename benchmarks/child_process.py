@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from pipelines import child, decoding
 from pipelines.child import Limits, call_in_child, close_children
 from pipelines.process import settle_process
-from pipelines.segment import clip_from_json, segment_source
-from pipelines.tracks import FaceFinder
+from pipelines.segmentation.choose import choose_clips, chosen_to_json, clip_from_json
+from pipelines.segmentation.faces import FaceFinder
+from pipelines.segmentation.scan import scan_source
 from reconstruct.landmarks import make_detector
 from reconstruct.video import Reader, frames
 from schemas.config import Config
@@ -83,7 +84,8 @@ def stages(videos: list[Path]) -> bool:
 
         def segment(path: Path, apart: bool) -> Any:
             with decoding.GuardedReader(path, decode) if apart else Reader(path) as reader:
-                return segment_source(reader, "0" * 64, "0" * 16, (None, None), finder, config.segment)
+                scan = scan_source(reader, (None, None), finder, None, config.segment)
+            return chosen_to_json(choose_clips("0" * 64, "0" * 16, scan, None, config.segment, config.speaker))
 
         def landmarks(path: Path, apart: bool) -> Any:
             clip, info = clip_from_json(segmented[path]["clips"][0]), decoding.probe(path, decode)

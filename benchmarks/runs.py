@@ -35,7 +35,7 @@ from pipelines.events import EventReader
 from pipelines.plan import make_plan
 from pipelines.results import Result, pack
 from pipelines.run import run
-from pipelines.segment import clip_to_json
+from pipelines.segmentation.choose import clip_to_json
 from pipelines.stage import Job
 from reconstruct.models.registry import entries
 from schemas.config import load_config
@@ -46,7 +46,10 @@ NOOP_S: Final = 10.0
 GROWTH_KB: Final = 10.0
 FRAMES: Final = 3
 PLAN_RATIO: Final = 0.25
-SETTINGS: Final = ("overlay.enabled=false", "media.enabled=false", "shards.figures=false")
+SETTINGS: Final = (
+    *("overlay.enabled=false", "media.enabled=false", "shards.figures=false"),
+    *("sync.enabled=false", "quality.enabled=false", "duplicates.enabled=false"),
+)
 
 
 class Watch:
@@ -134,11 +137,14 @@ def _made_up() -> Iterator[None]:
         value = {"width": 64, "height": 48, "fps": [25, 1], "duration_us": 120_000, "rotation_deg": 0}
         return Result({**value, "video_start_us": 0, "audio_rate": None, "audio_start_us": None})
 
-    def segment(_: Any, job: Job[Any]) -> Result:
+    def nothing(*_: Any) -> Result:
+        return Result({})
+
+    def clips(_: Any, job: Job[Any]) -> Result:
         face = FaceTrack(pts, np.full((FRAMES, 4), 20, np.float32))
         clip = Clip(f"{job.item.source_id}-000000000", job.item.source_id, Span(0, 120_000), face)
-        value = {"clips": [clip_to_json(clip)], "tracks": {clip.clip_id: 0}, "rejections": [], "corrupt_packets": 0}
-        return Result(value)
+        of_clip = {"tracks": {clip.clip_id: 0}, "scores": {clip.clip_id: {}}}
+        return Result({"clips": [clip_to_json(clip)], **of_clip, "rejections": [], "corrupt_packets": 0})
 
     def landmarks(*_: Any) -> Result:
         track = LandmarkTrack(
@@ -172,13 +178,18 @@ def _made_up() -> Iterator[None]:
         return Result({"record": dict(packed.value), **dict.fromkeys(names, 0.01)}, packed.arrays)
 
     with contextlib.ExitStack() as stack:
-        for stage, work in (
-            (build.Probe, probe),
-            (build.Segment, segment),
-            (build.Landmarks, landmarks),
-            (build.Fit, fit),
-        ):
-            stack.enter_context(mock.patch.object(stage, "run", work))
+        made_up: dict[str, Any] = {
+            "probe": probe,
+            "segment": nothing,
+            "speech": nothing,
+            "speakers": nothing,
+            "clips": clips,
+            "landmarks": landmarks,
+            "fit": fit,
+        }
+        for name, work in made_up.items():
+            (stage,) = build.stages_named([name])
+            stack.enter_context(mock.patch.object(type(stage), "run", work))
         yield
 
 

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pipelines.copies import Copies
 from pipelines.download import public
 from pipelines.keys import digest_of
 from pipelines.ledger import DONE, FAILED
 from pipelines.report import Problem
 from pipelines.results import ResultStore
 from pipelines.session import SourceState
+from pipelines.splits import SPLITS, Member, assign_splits
 from pipelines.stage import ClipItem
+from pipelines.stages.body_fit import body_columns, body_track
+from pipelines.stages.body_landmarks import body_landmarks
+from pipelines.stages.fingerprint import fingerprint_of
 from pipelines.stages.fit import head_track
 from pipelines.stages.landmarks import landmark_track
-from pipelines.words import cut_words, speech_ratio, word_scores, word_warnings
+from pipelines.stages.quality import quality_columns
+from pipelines.stages.sync import sound_shift_us
+from pipelines.words import cut_words, word_scores, word_warnings
 from pipelines.work import Step
+from schemas.config import Config, SplitConfig
 from schemas.errors import REASONS
 from schemas.records import ClipRecord
 from schemas.types import Span, Transcription
 
-SPLITS: Final = (("train", 90), ("val", 95), ("test", 100))
-"""Split and the upper bound of its share of speakers, percent."""
-
+CLIP_SCORES: Final = (
+    *("speech_ratio", "speaker_score", "speaker_score_min", "speaker_margin", "num_faces", "single_face_ratio"),
+)
+"""Index columns that come with a clip."""
 
 @dataclass(frozen=True)
 class Draft:
@@ -55,19 +63,27 @@ class Draft:
         """The row with its arrays. Raises TalksetError corrupt_data for a damaged stored result."""
         if not self.accepted:
             return ClipRecord(self.index)
-        results = {stage: store.load(stage, self.keys[stage]) for stage in ("landmarks", "fit")}
-        return ClipRecord(self.index, head_track(results), landmark_track(results), self.words)
+        known = ("landmarks", "fit", "body_landmarks", "body_fit", "fingerprint")
+        stages = [stage for stage in known if stage in self.keys]
+        results = {stage: store.load(stage, self.keys[stage]) for stage in stages}
+        print_ = fingerprint_of(results).text() if "fingerprint" in results else None
+        body = (body_track(results), body_landmarks(results)) if "body_fit" in results else (None, None)
+        head, landmarks = head_track(results), landmark_track(results)
+        return ClipRecord(self.index, head, landmarks, self.words, (), print_, *body)
 
 
-def drafts(states: Sequence[SourceState], steps: Mapping[str, Sequence[Step]]) -> tuple[list[Draft], list[Problem]]:
+def drafts(
+    states: Sequence[SourceState], steps: Mapping[str, Sequence[Step]], copies: Copies, config: Config
+) -> tuple[list[Draft], list[Problem]]:
     """Rows sorted by clip id, and everything that went wrong; `steps` are those of the clips by clip id.
 
     Counts the accepted clips of each state on the way.
     """
+    places = Places(copies, _splits(states, copies, config.split), config.duplicates.action == "reject")
     rows: dict[str, Draft] = {}
     problems: list[Problem] = []
     for state in states:
-        for draft, problem in _rows_of(state, steps, rows):
+        for draft, problem in _rows_of(state, steps, rows, places):
             clip_id = draft.clip_id
             number = 2
             while clip_id in rows:  # rows of another part of the manifest over the same span
@@ -79,19 +95,36 @@ def drafts(states: Sequence[SourceState], steps: Mapping[str, Sequence[Step]]) -
     return [rows[clip_id] for clip_id in sorted(rows)], problems
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where each clip stands among the others."""
+
+    copies: Copies
+    splits: Mapping[str, str]
+    """By the content of the source."""
+    reject: bool
+    """Whether copies are no rows of the data set."""
+
+
+def _splits(states: Sequence[SourceState], copies: Copies, config: SplitConfig) -> dict[str, str]:
+    """Split of every content, by its hash."""
+    content = {clip.unit: clip.sha256 for state in states for clip in state.clips}
+    members = [Member(state.sha256, state.source.speaker) for state in states if state.sha256 is not None]
+    ties = [(content[one], content[other]) for one, other in copies.pairs]
+    inherited: dict[str, str] = {}
+    for unit, split in copies.split.items():
+        known = inherited.get(content[unit], split)
+        inherited[content[unit]] = min(known, split, key=SPLITS.index)
+    return assign_splits(members, ties, inherited, config)
+
+
 def build_digest(rows: Sequence[Draft], facts: Any) -> str:
     """Digest of everything that goes into the tables."""
     return digest_of([facts, [row.digest_parts() for row in rows]])
 
 
-def split_of(speaker: str | None, source_sha256: str) -> str:
-    """train, val or test (90 : 5 : 5): one for all clips of a speaker, or of a source where the speaker is unknown."""
-    place = int.from_bytes(hashlib.sha256((speaker or source_sha256).encode()).digest()[:8], "big") % 100
-    return next(name for name, bound in SPLITS if place < bound)
-
-
 def _rows_of(
-    state: SourceState, steps: Mapping[str, Sequence[Step]], taken: Mapping[str, Draft]
+    state: SourceState, steps: Mapping[str, Sequence[Step]], taken: Mapping[str, Draft], places: Places
 ) -> Iterator[tuple[Draft, Problem | None]]:
     if state.duplicate_of is not None:
         message = f"the same content and span as row {state.duplicate_of.source.row}, {state.duplicate_of.source.uri}"
@@ -101,10 +134,10 @@ def _rows_of(
     if failure is not None:
         yield _lost(state, f"{state.unit}-failed", "failed", failure.stage, failure.reason, failure.message)
         return
-    for rejection in state.value("segment")["rejections"]:
+    for rejection in state.value("clips")["rejections"]:
         span = Span(rejection["start_us"], rejection["end_us"])
         clip_id = f"{_source_id(state)}-{span.start_us // 1000:09d}-rejected"
-        yield _lost(state, clip_id, "rejected", "segment", rejection["reason"], rejection["message"], span)
+        yield _lost(state, clip_id, "rejected", "clips", rejection["reason"], rejection["message"], span)
     for clip in state.clips:
         last = steps[clip.unit][-1]
         if clip.unit in taken:
@@ -113,8 +146,11 @@ def _rows_of(
         elif last.state != DONE:
             status = "failed" if last.state == FAILED else "rejected"
             yield _lost(state, clip.unit, status, last.stage, last.reason, last.message, clip.clip.span)
+        elif places.reject and clip.unit in places.copies.first:
+            message = f"shows or sounds the same as the clip {places.copies.first[clip.unit]}"
+            yield _lost(state, clip.unit, "rejected", "fingerprint", "duplicate", message, clip.clip.span)
         else:
-            yield _accepted(state, clip, steps[clip.unit]), None
+            yield _accepted(state, clip, steps[clip.unit], places), None
 
 
 def _common(state: SourceState) -> dict[str, Any]:
@@ -165,19 +201,25 @@ def _portable(state: SourceState, text: str) -> str:
     return text if state.path is None else text.replace(str(state.path), state.source.uri)
 
 
-def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step]) -> Draft:
+def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step], places: Places) -> Draft:
     values = {step.stage: step.value for step in steps}
     landmarks, fit = values["landmarks"], values["fit"]
-    words, transcript, warnings = _speech(state, clip)
-    segment = state.value("segment")
+    words, transcript, warnings = _speech(state, clip, sound_shift_us(values))
+    chosen = state.value("clips")
+    scores = chosen["scores"][clip.unit]
     if clip.info.audio_rate is None:
         warnings.insert(0, f"no_audio: {REASONS['no_audio']}")
-    if segment["corrupt_packets"]:
-        warnings.append(f"decode_error: {segment['corrupt_packets']} damaged packets in the source")
+    if chosen["corrupt_packets"]:
+        warnings.append(f"decode_error: {chosen['corrupt_packets']} damaged packets in the source")
+    sync = values.get("sync", {})
     index = {
         **_common(state),
         "clip_id": clip.unit,
-        "split": split_of(state.source.speaker, clip.sha256),
+        "split": places.splits[clip.sha256],
+        "duplicate_group": places.copies.group.get(clip.unit),
+        **{f"sync_{name}": sync.get(name) for name in ("offset_ms", "confidence", "applied_ms", "offset_after_ms")},
+        **quality_columns(values),
+        **body_columns(values),
         "start_us": clip.clip.span.start_us,
         "end_us": clip.clip.span.end_us,
         "num_frames": landmarks["num_frames"],
@@ -187,10 +229,10 @@ def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step]) -> Draf
         **{name: fit[name] for name in ("held_out_nme", "uncertainty_mm", "jitter_px", "psnr_db")},
         "detector_jitter_px": landmarks["detector_jitter_px"],
         "valid_ratio": landmarks["valid_ratio"],
-        "speech_ratio": speech_ratio(state.value("words") or {}, clip.clip.span),
+        **{name: scores.get(name) for name in CLIP_SCORES},
         **word_scores(state.value("words") or {}),
         "transcript": transcript,
-        "track": segment["tracks"][clip.unit],
+        "track": chosen["tracks"][clip.unit],
         "warnings": "; ".join(warnings) or None,
         "model_sha256": fit["record"]["model_sha256"],
     }
@@ -198,7 +240,7 @@ def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step]) -> Draf
     return Draft(index, keys, words, clip)
 
 
-def _speech(state: SourceState, clip: ClipItem) -> tuple[Transcription | None, str | None, list[str]]:
+def _speech(state: SourceState, clip: ClipItem, shift_us: int) -> tuple[Transcription | None, str | None, list[str]]:
     """Words of the clip, its transcript, and warnings.
 
     The source's own transcript is the clip's where the source gave one clip and every aligned word is in it.
@@ -211,7 +253,8 @@ def _speech(state: SourceState, clip: ClipItem) -> tuple[Transcription | None, s
         said_already = given["reason"] == "no_audio"
         warnings = [] if said_already else [f"{given['reason']}: {_portable(state, given['message'])}"]
         return None, state.source.transcript if alone else None, warnings
-    words, cut = cut_words(given, clip.clip.span)
+    span = clip.clip.span
+    words, cut = cut_words(given, Span(span.start_us + shift_us, span.end_us + shift_us))
     warnings = [f"words cut by the border of the clip: {', '.join(cut)}"] if cut else []
     warnings += word_warnings(given)
     whole = alone and len(words.words) == len(given["words"])

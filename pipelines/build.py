@@ -6,24 +6,37 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.stage import Stage
+from pipelines.stages.body_fit import BodyFit
+from pipelines.stages.body_landmarks import BodyLandmarks
+from pipelines.stages.clips import Clips
+from pipelines.stages.fingerprint import Fingerprint
 from pipelines.stages.fit import Fit
 from pipelines.stages.landmarks import Landmarks
 from pipelines.stages.media import Media
 from pipelines.stages.overlay import Overlay
 from pipelines.stages.person import Person
 from pipelines.stages.probe import Probe
+from pipelines.stages.quality import Quality
 from pipelines.stages.segment import Segment
+from pipelines.stages.speakers import Speakers
+from pipelines.stages.speech import Speech
+from pipelines.stages.sync import Sync
 from pipelines.stages.words import Words
 
-SOURCE_STAGES = ("probe", "segment", "words")
+SOURCE_STAGES = ("probe", "segment", "speech", "speakers", "clips", "words")
 PERSON_STAGES = ("landmarks", "person")
 """What every clip must have passed before a person can be shared."""
-CLIP_STAGES = ("landmarks", "fit", "media")
-REVIEW_STAGES = ("landmarks", "fit", "overlay")
+CLIP_STAGES = ("landmarks", "fit", "body_landmarks", "body_fit", "sync", "quality", "fingerprint", "media")
+REVIEW_STAGES = ("landmarks", "fit", "body_landmarks", "body_fit", "overlay")
 """What `overlay` needs is stored by then; only the overlay itself is made."""
 
 _STAGES: Mapping[str, Stage[Any]] = {
-    stage.name: stage for stage in (Probe(), Segment(), Words(), Landmarks(), Person(), Fit(), Media(), Overlay())
+    stage.name: stage
+    for stage in (
+        *(Probe(), Segment(), Speech(), Speakers(), Clips(), Words()),
+        *(Landmarks(), Person(), Fit(), BodyLandmarks(), BodyFit()),
+        *(Sync(), Quality(), Fingerprint(), Media(), Overlay()),
+    )
 }
 
 

@@ -31,26 +31,61 @@ LICENCES: Final = {
 
 
 def model_digests(config: Config) -> dict[str, str]:
-    """Role -> content hash or versioned name, for the head model, finder, detector, embedding and aligner.
+    """Role -> content hash or versioned name, for the head model, finder, speech, speaker, detector, embedding,
+    aligner and sync.
 
     Builds the open head when it is not built yet. Raises UsageError for an unknown name, TalksetError corrupt_data or
     missing_model for a model file that cannot be read.
     """
     from annotate.align import aligner_version
+    from annotate.sync import make_estimator
     from reconstruct import embedding_files
     from reconstruct.landmarks import make_detector
     from reconstruct.models.user_models import official_digest
 
     aligner = aligner_version(config.align)  # raises with a suggestion
-    mediapipe = version("mediapipe")
     detector = make_detector(config.landmarks).name
     given = official_digest(config.fit.head_model, detector)
     return {
         "head_model": _head_model_sha256(config.fit.head_model),
-        "finder": f"mediapipe-{mediapipe}",
+        **source_digests(config),
         "detector": detector,
         "embedding": f"v{embedding_files.VERSION}" + (f"-{given}" if given else ""),
         "aligner": aligner,
+        "sync": make_estimator(config.sync).name if config.sync.enabled else "",
+        **body_digests(config),
+    }
+
+
+def body_digests(config: Config) -> dict[str, str]:
+    """The same for body and hands; empty where they are not asked for."""
+    if not config.reconstruct.body:
+        return {}
+    from reconstruct.body import calibrate
+    from reconstruct.body.detect import check_networks, detector_name
+    from reconstruct.models.registry import build_open_body, entries
+
+    check_networks(config.reconstruct)
+    name = config.reconstruct.body_model
+    known = {entry.name: entry for entry in entries() if entry.kind == "body"}
+    if name not in known:
+        raise UsageError(f"unknown body model reconstruct.body_model={name!r}", f"Known: {', '.join(known)}")
+    path = known[name].path if known[name].built else build_open_body()
+    return {
+        "body_model": _recorded_sha256(path),
+        "body_detector": detector_name(config.reconstruct),
+        "body_points": f"v{calibrate.VERSION}",
+    }
+
+
+def source_digests(config: Config) -> dict[str, str]:
+    """The same for the stages that turn a source into clips: finder, speech and speaker."""
+    from annotate.active_speaker import judge_version
+
+    return {
+        "finder": f"mediapipe-{version('mediapipe')}",
+        "speech": f"silero-vad-{version('silero-vad')}+pocketsphinx-{version('pocketsphinx')}",
+        "speaker": judge_version(config.speaker),
     }
 
 
@@ -112,9 +147,9 @@ def library_versions() -> dict[str, str]:
 def _head_model_sha256(name: str) -> str:
     from reconstruct.models.registry import build_open_head, entries
 
-    entry = {entry.name: entry for entry in entries()}.get(name)
+    entry = {entry.name: entry for entry in entries() if entry.kind == "head"}.get(name)
     if entry is None:
-        known = ", ".join(entry.name for entry in entries())
+        known = ", ".join(entry.name for entry in entries() if entry.kind == "head")
         raise UsageError(f"unknown head model fit.head_model={name!r}", f"Known: {known}")
     path = entry.path if entry.built else build_open_head()
     return _recorded_sha256(path)

@@ -99,7 +99,8 @@ def stored_tracks(root: Path, row: dict[str, Any]) -> tuple[HeadTrack, LandmarkT
     )
     for name in ("clip_id", "num_frames", "pts_us"):
         del params[name]
-    return HeadTrack(model_sha256=row["model_sha256"], **params), track
+    of_head = {name: value for name, value in params.items() if name in HeadTrack.__annotations__}
+    return HeadTrack(model_sha256=row["model_sha256"], **of_head), track
 
 
 def _cells(root: Path, table: Table, row: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ import yaml
 from pipelines.assemble import Draft, build_digest, drafts
 from pipelines.build import REVIEW_STAGES
 from pipelines.checks import check_config
+from pipelines.copies import find_copies_of_run
 from pipelines.digests import MODELS_FOLDER, bundled_models, describe_models, library_versions, model_digests
 from pipelines.engine import make_engine
 from pipelines.events import EventLog
@@ -89,7 +90,7 @@ def run(
             fitted = {clip.unit: clip for clip in clips}
             for state in states:
                 state.clips = [fitted[clip.unit] for clip in state.clips]
-            rows, problems = drafts(states, steps)
+            rows, problems = drafts(states, steps, find_copies_of_run(session, clips, steps), config)
             report.problems += problems
             _tally(report, states, rows, clips, steps)
             note, digest = BuildNote(output), build_digest(rows, _facts(config, digests))

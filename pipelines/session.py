@@ -22,7 +22,7 @@ from pipelines.ledger import FAILED, Entry, Ledger
 from pipelines.report import NoProgress, Progress, RunReport
 from pipelines.results import ResultStore
 from pipelines.retry import allowed_attempts, conditions_of, wait_s, worth_a_try
-from pipelines.segment import clip_from_json
+from pipelines.segmentation.choose import clip_from_json
 from pipelines.stage import ClipItem
 from pipelines.stages.probe import video_info
 from pipelines.work import (
@@ -131,7 +131,7 @@ class Session:
         for state in states:
             if state.duplicate_of is None:
                 self._look(state)
-                state.clips = clips_of(state) if state.value("segment") else []
+                state.clips = clips_of(state) if state.value("clips") else []
         return states
 
     def look_at_clips(self, clips: Sequence[ClipItem], stages: tuple[str, ...]) -> dict[str, Steps]:
@@ -452,7 +452,7 @@ def clips_of(state: SourceState) -> list[ClipItem]:
     if state.failure is not None or state.path is None or state.sha256 is None:
         return []
     info = video_info(state.value("probe"))
-    clips = [clip_from_json(value) for value in state.value("segment")["clips"]]
+    clips = [clip_from_json(value) for value in state.value("clips")["clips"]]
     speaker, uri = state.source.speaker, state.source.uri
     return [ClipItem(clip, state.path, state.sha256, info, speaker, uri=uri) for clip in clips]
 

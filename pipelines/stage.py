@@ -16,9 +16,11 @@ from schemas.config import Config
 from schemas.types import Clip, Source, VideoInfo
 
 if TYPE_CHECKING:
+    from annotate.active_speaker.base import ActiveSpeaker
     from annotate.align.base import Aligner
     from annotate.sync import SyncEstimator
-    from pipelines.tracks import FaceFinder
+    from pipelines.segmentation.faces import FaceFinder
+    from pipelines.segmentation.mouth import MouthReader
     from reconstruct.embedding import Embedding
     from reconstruct.fitting.problem import Known
     from reconstruct.landmarks.base import LandmarkDetector
@@ -105,9 +107,23 @@ class Models:
     @functools.cached_property
     def finder(self) -> FaceFinder:
         """The face finder."""
-        from pipelines.tracks import FaceFinder
+        from pipelines.segmentation.faces import FaceFinder
 
         return FaceFinder(self.config.segment)
+
+    @functools.cached_property
+    def mouths(self) -> MouthReader:
+        """The reader of mouths."""
+        from pipelines.segmentation.mouth import MouthReader
+
+        return MouthReader()
+
+    @functools.cached_property
+    def speaker(self) -> ActiveSpeaker:
+        """The judge of who speaks."""
+        from annotate.active_speaker import make_judge
+
+        return make_judge(self.config.speaker)
 
     @functools.cached_property
     def detector(self) -> LandmarkDetector:
@@ -184,7 +200,7 @@ class Stage(ABC, Generic[ItemT]):
     outputs: tuple[str, ...] = ()
     """Keys of the JSON value that its result has at least, or the result is refused."""
     models: tuple[str, ...] = ()
-    """Roles of the models it uses: finder, detector, head_model, embedding, aligner, sync."""
+    """Roles of the models it uses: finder, speech, speaker, detector, head_model, embedding, aligner, sync."""
     decided_later: tuple[str, ...] = ()
     """Fields of the section that cannot change the result."""
     time_limit_s: float | None = 3600.0

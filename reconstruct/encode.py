@@ -62,12 +62,15 @@ def write_video(
         raise _write_error(target, error) from error
 
 
-def cut_video(src: Path | str, dst: Path | str, start_us: int, end_us: int, crf: int = 18) -> None:
+def cut_video(
+    src: Path | str, dst: Path | str, start_us: int, end_us: int, crf: int = 18, sound_shift_us: int = 0
+) -> None:
     """Write the frames with start_us <= pts_us < end_us of a source, and their own sound, into an mp4.
 
     The first frame gets PTS 0, the others keep their distance to it, the last one lasts until `end_us`. Sound starts
     exactly with the first frame at the source's sample rate and channel count (more than eight channels, or seven,
-    become one); a source without sound gives a file without.
+    become one); a source without sound gives a file without. With a shift the sound comes from so much later in the
+    source: its own sound that is late by that is in sync then.
 
     Raises the errors of `Reader`, decode_error when the span has no frame, and those of `write_video`.
     """
@@ -79,7 +82,7 @@ def cut_video(src: Path | str, dst: Path | str, start_us: int, end_us: int, crf:
                 "decode_error", f"{src} has no frame in [{start_us}, {end_us}) us", "Check the span against the file"
             )
         zero_us = first[0]
-        audio = read_audio(src, zero_us, end_us)
+        audio = read_audio(src, zero_us + sound_shift_us, end_us + sound_shift_us)
         if audio is not None and audio[0].shape[0] not in LAYOUTS:
             audio = audio[0].mean(axis=0, keepdims=True), audio[1]
 

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -46,9 +46,8 @@ class SegmentConfig:
     require_speech: bool = True
     """Whether a source with sound gives clips only where exactly one visible person speaks; a source without sound, or
     false (sign language with background noise), gives the dominant face."""
-    min_speech_ratio: float = 0.3
-    """Least part of a clip in which somebody speaks. Speech pauses for up to half of the time in a slow talk; below a
-    third a clip is mostly silence."""
+    min_speech_ratio: float = 0.2
+    """Least part of a clip in which somebody speaks: a short sentence between two breaths has a third."""
     max_pause_s: float = 2.0
     """Longest silence inside a clip; at a longer one it ends. Pauses between sentences last up to about 1 s."""
     border_s: float = 0.5
@@ -66,12 +65,13 @@ class SpeakerConfig:
     """TorchScript or ONNX file of the network; `docs/segmentation.md` says what goes in and out."""
     max_offset_ms: float = 500.0
     """Largest offset between sound and picture that is looked for before lips are compared."""
-    min_margin: float = 1.0
-    """Least log odds for the speaker of a clip against the next best explanation (another face, or nobody who is seen),
-    mean over a second of its speech: at 1 the speaker is 2.7 times as likely."""
-    min_evidence: float = -1.0
-    """Least log odds for a face that is alone in the picture: most videos show who talks, so lips that are hard to read
-    do not cost the clip, lips that contradict the sound do."""
+    min_margin: float = 2.5
+    """Least log odds for the speaker of a clip where several faces are seen, against nobody and against the next face,
+    mean over a second of its speech. Of three silent people whose lips move, one reaches 2.0 in 4 of 100 sentences of
+    1.5 s and 2.5 in 1; the true speaker reaches 2.5 in 77."""
+    min_evidence: float = -2.5
+    """Least log odds for a face that is alone in the picture. Most videos show who talks (about 12 to 1), so lips that
+    are hard to read do not cost the clip, lips that contradict the sound do."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class ReconstructConfig:
     """MediaPipe's hand networks: 0 (faster) or 1."""
     min_visibility: float = 0.5
     """Points of the pose that are less visible do not count, and the joints below them are not observed."""
-    num_betas: int = 20
+    num_betas: int = 60
     """Identity coefficients that are fitted; the others are zero."""
     key_frames: int = 12
     """Frames, spread over the clip, on which the person is found."""
@@ -245,7 +245,7 @@ class ReconstructConfig:
     """Largest fraction of arm and hand vertices inside the trunk or the head, mean over frames."""
     max_implausible: float = 3.0
     """Largest implausibility: the pose prior's RMS in standard deviations, mean over frames."""
-    max_jitter: float = 0.02
+    max_jitter: float = 0.08
     """Largest RMS second difference of the upper body's joints in shoulder widths a frame^2, at 25 frames/s."""
     min_hand_ratio: float = 0.0
     """Least fraction of frames in which a hand is seen, of the hand seen more often."""
@@ -294,10 +294,10 @@ class SyncConfig:
     range_ms: int = 500
     """Largest offset that is looked for, either way, milliseconds. Broadcast faults stay within 300."""
     correct: bool = False
-    """Whether the sound of a clip is shifted to its lips, and the offset measured again. Media, words, phones and
-    speech ratio are then those of the shifted sound."""
-    correct_above_ms: float = 20.0
-    """Smaller offsets are left: half a frame, and as much as recordings in sync are found to differ."""
+    """Whether the sound of a clip is shifted to its lips, and the offset measured again. Media, words and
+    phones are then those of the shifted sound."""
+    correct_above_ms: float = 40.0
+    """Smaller offsets are left: a frame, and twice the spread of recordings in sync."""
     trust: float = 0.5
     """Offsets with less confidence are neither corrected nor a reason to reject."""
     max_offset_ms: float | None = None
@@ -343,6 +343,35 @@ class QualityConfig:
     min_speech_modulation_worst: float | None = None
     max_clipped: float | None = 0.1
     max_clipped_worst: float | None = None
+
+
+@dataclass(frozen=True)
+class DuplicatesConfig:
+    """Copies among the clips, of this run and of earlier data sets."""
+
+    enabled: bool = True
+    action: str = "group"
+    """`group` (copies are kept, named in `duplicate_group`, and share a split) or `reject` (all but the first go)."""
+    against: str = ""
+    """Folders of earlier data sets, separated by commas: their clips count as the first ones, and what is a copy of one
+    has its split."""
+    min_share: float = 0.5
+    """Least part of the shorter clip that the other one shares: a jingle makes no copy."""
+    max_sound_error: float = 0.3
+    """Largest share of differing bits in sound codes; copies have up to 0.15, other sound 0.38 and more."""
+    min_motion_match: float = 0.85
+    """Least correlation of lips and nods; copies have 0.94 and more, other clips of one person up to 0.65."""
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Parts of the data set that share no speaker, source or copy."""
+
+    train: float = 0.9
+    val: float = 0.05
+    test: float = 0.05
+    """Shares of the speakers (of the sources, where nobody is named); they sum to 1. A speaker keeps the split while
+    the shares stay, whatever is added to the manifest."""
 
 
 @dataclass(frozen=True)
@@ -464,17 +493,27 @@ class Config:
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
     shards: ShardConfig = field(default_factory=ShardConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+
+PROFILES: Final = ("pretrain", "strict")
+"""Ready settings, `profiles/NAME.yaml`: for much data of mixed quality, and for little of the best."""
+_PROFILE_PATH: Final = "profile:"
 
 
 def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file over the defaults, then apply `section.key=value` overrides (values are YAML).
 
+    A key `profile` in the file or an override, or the path `profile:NAME`, puts one of the `PROFILES` under all that.
     Raises UsageError that names an unknown key with a suggestion, or a value of the wrong type.
     """
     tree: dict[str, Any] = {}
-    if path is not None:
+    if path is not None and str(path).startswith(_PROFILE_PATH):
+        tree["profile"] = str(path).removeprefix(_PROFILE_PATH)
+    elif path is not None:
         try:
             loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -502,7 +541,27 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
                 raise UsageError(f"override {override!r}: {parent} is not a section", "See `talkset run --show-config`")
             node = child
         node[leaf] = value
+    profile = tree.pop("profile", None)
+    if profile is not None:
+        tree = _over(_profile(profile), tree)
     return typing.cast("Config", _build(Config, tree, ""))
+
+
+def _profile(name: Any) -> dict[str, Any]:
+    """The values of a profile that comes with talkset."""
+    if name not in PROFILES:
+        raise UsageError(f"unknown profile {name!r}", f"Known: {', '.join(PROFILES)}")
+    text = (Path(__file__).parent / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")
+    return typing.cast("dict[str, Any]", yaml.safe_load(text))
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of both, the values of the second where both have one."""
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        merged[key] = _over(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def _build(kind: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:

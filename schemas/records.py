@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from schemas.errors import REASONS
 from schemas.ranges import out_of_range, scalar_out_of_range
 from schemas.tables import EVENTS, INDEX, LANDMARKS, PARAMS, SAFE_NAME, STATUSES, WORDS, Column, Table
-from schemas.types import Event, HeadTrack, Interval, LandmarkTrack, Transcription
+from schemas.types import BodyLandmarks, BodyTrack, Event, HeadTrack, Interval, LandmarkTrack, Transcription
 
 Row = dict[str, Any]
 _PLACED = ("shard", "row")
@@ -33,6 +33,10 @@ class ClipRecord:
     landmarks: LandmarkTrack | None = None
     transcription: Transcription | None = None
     events: tuple[Event, ...] = field(default=())
+    fingerprint: str | None = None
+    """Text of a `schemas.fingerprint.Fingerprint`."""
+    body: BodyTrack | None = None
+    body_landmarks: BodyLandmarks | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def clip_rows(record: ClipRecord) -> ClipRows:
     accepted = index["status"] == "accepted"
     if accepted != (record.head is not None and record.landmarks is not None):
         raise ValueError(f"clip {clip_id}: an accepted clip needs head and landmarks, and no other clip may have them")
-    if not accepted and (record.head or record.landmarks or record.transcription or record.events):
+    parts = (record.head, record.landmarks, record.transcription, record.events, record.fingerprint)
+    if not accepted and any(parts):
         raise ValueError(f"clip {clip_id}: a {index['status']} clip may hold only index values")
     if record.head is None or record.landmarks is None:
         return ClipRows(index, None, None, [], [], [], "")
@@ -71,8 +76,9 @@ def clip_rows(record: ClipRecord) -> ClipRows:
             raise ValueError(f"clip {clip_id}: an accepted clip needs the index value {name}")
     duration_us = index["end_us"] - index["start_us"]
     common = {"clip_id": clip_id, "num_frames": index["num_frames"], "pts_us": record.landmarks.pts_us}
-    params = _track_row(PARAMS, {**common, **vars(record.head)})
-    landmarks = _track_row(LANDMARKS, {**common, **vars(record.landmarks)})
+    params = _track_row(PARAMS, {**common, **vars(record.head), **_body_params(record)})
+    found = {**vars(record.landmarks), "fingerprint": record.fingerprint, **_body_points(record)}
+    landmarks = _track_row(LANDMARKS, {**common, **found})
     pts = params["pts_us"]
     if len(pts) == 0 or pts[0] < 0 or pts[-1] >= duration_us or (np.diff(pts) <= 0).any():
         raise ValueError(f"clip {clip_id}: pts_us must rise from 0 or later to before the end {duration_us}")
@@ -86,6 +92,36 @@ def clip_rows(record: ClipRecord) -> ClipRows:
         [_interval_row(clip_id, duration_us, event) for event in record.events],
         record.head.head_model,
     )
+
+
+_BODY_PARAMS = (
+    *("body_model", "betas", "body_pose", "left_hand_pose", "right_hand_pose", "body_global_pose"),
+    *("body_translation", "body_joint_valid"),
+)
+_BODY_POINTS = ("pose_xyc", "left_hand_xyc", "right_hand_xyc")
+
+
+def _body_params(record: ClipRecord) -> Row:
+    """Columns of the body, None without one; frames without a face are NaN as everywhere."""
+    if record.body is None or record.head is None:
+        return dict.fromkeys(_BODY_PARAMS)
+    values: Row = {name: getattr(record.body, name) for name in _BODY_PARAMS}
+    for name in _BODY_PARAMS[2:-1]:
+        values[name] = np.where(record.head.valid[:, None], values[name], np.float32(np.nan))
+    return values
+
+
+def _body_points(record: ClipRecord) -> Row:
+    """Landmarks of body and hands, None without them; zeros with confidence 0 where only they were not found."""
+    found = record.body_landmarks
+    if found is None or record.landmarks is None:
+        return dict.fromkeys((*_BODY_POINTS, "body_detector"))
+    seen = record.landmarks.valid[:, None, None]
+    values: Row = {}
+    for name in _BODY_POINTS:
+        points = np.nan_to_num(getattr(found, name), nan=0.0)
+        values[name] = np.where(seen, points, np.float32(np.nan))
+    return {**values, "body_detector": found.detector}
 
 
 def to_arrow(table: Table, rows: Sequence[Row]) -> pa.Table:

@@ -1,8 +1,8 @@
 """Every table of a data set in one place: its columns with shape, unit, space and rotation kind, as Arrow schemas.
 
-A column of the body (`body_model`, `betas`, `body_pose`, `left_hand_pose`, `right_hand_pose`, `body_global_pose`,
-`body_translation` in params; `pose_xyc`, `left_hand_xyc`, `right_hand_xyc` in landmarks) is not written yet; adding
-them is a MINOR change of the schema version, so a reader must not mind columns that it does not know.
+Columns of the body (`body_model`, `betas`, `body_pose` ... in params; `pose_xyc`, `left_hand_xyc`, `right_hand_xyc` in
+landmarks) are null where no body was asked for. Adding columns is a MINOR change of the schema version, so a reader
+must not mind columns that it does not know.
 
 Per-frame tensors are flat `list<float32>`: the one layout that pyarrow, pandas, polars, DuckDB, HF datasets and Ray
 all open as contiguous float32.
@@ -22,7 +22,9 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = "1.3.0"
+from schemas.quality import MEASURES, Measure
+
+SCHEMA_VERSION: Final = "1.4.0"
 """MAJOR: a column was renamed, removed or changed its meaning; MINOR: columns were added; PATCH: descriptions."""
 
 SCHEMA_HISTORY: Final = {
@@ -34,6 +36,8 @@ SCHEMA_HISTORY: Final = {
     " `held_out_nme`, `uncertainty_mm`, `jitter_px`, `detector_jitter_px`, `psnr_db` and `detector` in the index",
     "1.3.0": "`transcript_mismatch`, `words_per_minute`, `words_offset_ms`, `words_outside_speech`,"
     " `speech_without_words` and `word_flags` in the index",
+    "1.4.0": "who speaks, sync, quality (mean and worst) and `duplicate_group` in the index; `fingerprint` in"
+    " landmarks; body and hands in params, landmarks and index",
 }
 """What each version of the schema brought."""
 
@@ -197,8 +201,17 @@ def _score(
     return Column(name, pa.float64(), meaning, unit=unit, low=low, high=high, since=since)
 
 
-def _number(name: str, meaning: str, unit: str, low: int = 1) -> Column:
-    return Column(name, pa.int32(), meaning, unit=unit, low=low)
+def _number(name: str, meaning: str, unit: str, low: int = 1, since: str = "1.0.0") -> Column:
+    return Column(name, pa.int32(), meaning, unit=unit, low=low, since=since)
+
+
+def _measured(measure: Measure) -> tuple[Column, Column]:
+    """Mean and worst value of a measure of quality."""
+    worst = f"worst value of {measure.name} in the clip"
+    return tuple(
+        _score(name, meaning, measure.unit, measure.low, measure.high, "1.4.0")
+        for name, meaning in ((measure.name, measure.meaning), (measure.worst, worst))
+    )  # type: ignore[return-value]
 
 
 def _axis_angle(name: str, meaning: str, space: str = "model", high: float = math.pi) -> Column:
@@ -309,6 +322,78 @@ INDEX: Final = Table(
             since="1.3.0",
         ),
         _label("word_flags", "what is suspicious about the source's words, joined by spaces", since="1.3.0"),
+        _score(
+            "speaker_score",
+            "mean log odds, over the clip's speech, that the voice is that of the face; absent where nothing was heard",
+            "nat",
+            since="1.4.0",
+        ),
+        _score("speaker_score_min", "the least of the same in a window of 1.5 s", "nat", since="1.4.0"),
+        _score(
+            "speaker_margin",
+            "how far the mean log odds are above those of the next face; absent where no other face is seen",
+            "nat",
+            since="1.4.0",
+        ),
+        _number("num_faces", "most faces of the least size seen at once", "1", low=0, since="1.4.0"),
+        _score("single_face_ratio", "fraction of the frames with one such face", low=0, high=1, since="1.4.0"),
+        _score("sync_applied_ms", "by how much earlier the sound was moved to the lips", "ms", since="1.4.0"),
+        _score("sync_offset_after_ms", "offset of sound against lips, measured again after that", "ms", since="1.4.0"),
+        *(column for measure in MEASURES for column in _measured(measure)),
+        _score("body_residual", "median error of the upper body's landmarks / shoulder width", low=0, since="1.4.0"),
+        _score("body_penetration", "mean part of arms and hands inside trunk or head", low=0, high=1, since="1.4.0"),
+        _score("body_implausible", "RMS distance of observed hinges from rest, in deviations", low=0, since="1.4.0"),
+        _score("body_jitter", "RMS second difference of the arms over 40 ms / shoulder width", low=0, since="1.4.0"),
+        _score("left_hand_ratio", "fraction of frames in which the left hand was seen", low=0, high=1, since="1.4.0"),
+        _score("right_hand_ratio", "fraction of frames in which the right hand was seen", low=0, high=1, since="1.4.0"),
+        _label(
+            "duplicate_group",
+            "the first clip of those that show or sound the same; absent for a clip without duplicates",
+            since="1.4.0",
+        ),
+    ),
+)
+
+
+def _joints(name: str, meaning: str, values: int, space: str = "model", high: float = math.pi) -> Column:
+    """Axis-angle of the joints of a body."""
+    column = _axis_angle(name, meaning, space, high)
+    return dataclasses.replace(column, shape=("T", values), since="1.4.0", optional=True)
+
+
+_BODY: Final = (
+    dataclasses.replace(
+        _label("body_model", "name of the body model, in SMPL-X's layout; absent without a body", since="1.4.0"),
+        optional=True,
+    ),
+    dataclasses.replace(
+        _coefficients("betas", "identity coefficients of the body, one set for the clip", ("B",)),
+        since="1.4.0",
+        optional=True,
+    ),
+    _joints("body_pose", "rotations of joints 1-21 of SMPL-X against their parents; zero is the T pose", 63),
+    _joints("left_hand_pose", "rotations of the left hand's 15 joints; zero is the flat hand, no mean is added", 45),
+    _joints("right_hand_pose", "the same of the right hand", 45),
+    _joints("body_global_pose", "rotation about the pelvis, model space to camera space", 3, "camera", 8 * math.pi),
+    Column(
+        "body_translation",
+        FLOATS,
+        "translation of the body in the camera of the head, added after the rotation about the pelvis",
+        ("T", 3),
+        "m",
+        "camera",
+        low=-1000,
+        high=1000,
+        since="1.4.0",
+        optional=True,
+    ),
+    Column(
+        "body_joint_valid",
+        BOOLS,
+        "whether the rotation of each of SMPL-X's joints was observed; the others are where priors put them",
+        ("T", 55),
+        since="1.4.0",
+        optional=True,
     ),
 )
 
@@ -339,8 +424,15 @@ PARAMS: Final = Table(
         _diagnostic("held_out_nme", "the same of landmarks that the fit did not use", "1", "image"),
         _diagnostic("uncertainty_mm", "RMS standard deviation of the face's points in the rest pose", "mm", "model"),
         _diagnostic("at_limit", "number of expressions, jaw and eye angles at a limit of the model", "1"),
+        *_BODY,
     ),
 )
+
+
+def _points(name: str, meaning: str, count: int) -> Column:
+    """Points with confidence; zeros where nothing was found though the face was."""
+    return Column(name, FLOATS, meaning, ("T", count, 3), "px", "image", since="1.4.0", optional=True)
+
 
 LANDMARKS: Final = Table(
     "landmarks",
@@ -385,6 +477,19 @@ LANDMARKS: Final = Table(
         dataclasses.replace(
             _label("detector", "name and version of the detector; absent in older rows: MediaPipe", since="1.2.0"),
             optional=True,
+        ),
+        Column(
+            "fingerprint",
+            STRING,
+            "codes of sound and of the face's motion by which copies are found; base64, see schemas.fingerprint",
+            since="1.4.0",
+            optional=True,
+        ),
+        _points("pose_xyc", "MediaPipe's 33 points of the pose: x, y in pixels and confidence", 33),
+        _points("left_hand_xyc", "21 points of the subject's left hand; all 0 where it was not found", 21),
+        _points("right_hand_xyc", "the same of the right hand", 21),
+        dataclasses.replace(
+            _label("body_detector", "name and version of the detector of body and hands", since="1.4.0"), optional=True
         ),
     ),
 )

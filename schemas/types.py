@@ -168,6 +168,64 @@ HEAD_ARRAYS = tuple(name for name, kind in HeadTrack.__annotations__.items() if 
 
 
 @dataclass(frozen=True)
+class BodyLandmarks:
+    """Detected body and hands of one clip: 33 points of the pose and 21 of each hand in T frames."""
+
+    pts_us: Int64
+    """(T,) presentation time from the start of the clip."""
+    pose_xyc: Float32
+    """(T, 33, 3) x, y in source pixels and confidence 0..1; points outside of the picture have confidence 0. NaN where
+    not valid."""
+    pose_world: Float32
+    """(T, 33, 4) metres from the middle of the hips along the camera's axes (x right, y down, z away), and visibility;
+    what the detector believes of depth. NaN where not valid."""
+    left_hand_xyc: Float32
+    """(T, 21, 3) the subject's left hand; NaN where it was not found."""
+    right_hand_xyc: Float32
+    """(T, 21, 3)"""
+    left_hand_world: Float32
+    """(T, 21, 3) metres from the middle of the hand along the camera's axes; NaN where it was not found."""
+    right_hand_world: Float32
+    """(T, 21, 3)"""
+    valid: Bool
+    """(T,) false where the person was not seen."""
+    width: int
+    height: int
+    detector: str
+    """Name and version of the detector."""
+
+
+@dataclass(frozen=True)
+class BodyTrack:
+    """SMPL-X-layout body parameters of one clip, in the camera of its head."""
+
+    body_model: str
+    """Name of the model; betas mean nothing without it."""
+    body_model_sha256: str
+    betas: Float32
+    """(S,)"""
+    body_pose: Float32
+    """(T, 63) axis-angle of joints 1-21 against their parents, radians; zero is the T pose."""
+    left_hand_pose: Float32
+    """(T, 45) axis-angle of joints 25-39; zero is the flat hand, whatever the model's mean hand."""
+    right_hand_pose: Float32
+    """(T, 45) axis-angle of joints 40-54."""
+    body_global_pose: Float32
+    """(T, 3) axis-angle, model space to camera space, about the pelvis."""
+    body_translation: Float32
+    """(T, 3) metres, camera space; added after the rotation about the pelvis, as in SMPL-X."""
+    body_valid: Bool
+    """(T,)"""
+    body_joint_valid: Bool
+    """(T, 55) whether a joint's rotation was observed; the others are where the priors put them."""
+    body_residual_px: Float32
+    """(T,) mean reprojection error of the observed points of the upper body in pixels; NaN where not valid."""
+    focal_px: float
+    principal_point: Float32
+    """(2,) pixels."""
+
+
+@dataclass(frozen=True)
 class Interval:
     """A labelled interval on the clip clock: a word or a phone."""
 

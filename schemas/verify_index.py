@@ -22,6 +22,8 @@ _PLACED: Final = ("shard", "row", "num_frames", "start_us", "end_us")
 """What an accepted clip must have."""
 _OWNERS: Final = ("source_id", "source_sha256", "speaker")
 """What may not have accepted clips in two splits."""
+_COPIES: Final = "duplicate_group"
+"""The same holds for the copies of a clip; a column of schema version 1.4.0."""
 _NO_ZERO_FRAMES: Final = (1, 1, 0)
 """Before this schema version rows without parameters had 0 frames rather than none."""
 _REVIEWS: Final = ("accept", "reject")
@@ -131,7 +133,7 @@ def check_index(source: Source, models: Codes, split_by: Any) -> Clips | None:
         kept.add("every_num_frames", integers(rows.values["num_frames"]))
         placed = pa.array(accepted)
         clips = {name: array.filter(placed) for name, array in rows.values.items()}
-        for name in ("clip_id", "split", *_OWNERS):
+        for name in ("clip_id", "split", *_OWNERS, *([_COPIES] if _COPIES in clips else [])):
             kept.add(name, clips[name].cast(pa.large_string()))
         for name in ("num_frames", "row"):
             kept.add(name, integers(clips[name]))
@@ -162,7 +164,8 @@ def check_index(source: Source, models: Codes, split_by: Any) -> Clips | None:
     )
     _check_ids(source, found)
     _check_places(source, found)
-    for owner in _OWNERS if split_by == "speaker" else _OWNERS[:2]:
+    owners = _OWNERS if split_by == "speaker" else _OWNERS[:2]
+    for owner in (*owners, *([_COPIES] if _COPIES in source.table.schema.names else [])):
         _check_splits(source, owner, kept.text(owner), kept.text("split"))
     return found
 
@@ -272,7 +275,7 @@ def _check_places(source: Source, clips: Clips) -> None:
 
 
 def _check_splits(source: Source, owner: str, owners: pa.ChunkedArray, splits: pa.ChunkedArray) -> None:
-    """All accepted clips of an owner (source or speaker) must be in one split; clips without either do not matter."""
+    """All accepted clips of a source, speaker or group of copies must be in one split; those without do not matter."""
     known = pc.and_(owners.is_valid(), splits.is_valid())
     names = owners.filter(known).combine_chunks().dictionary_encode()
     parts = splits.filter(known).combine_chunks().dictionary_encode()

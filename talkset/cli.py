@@ -24,6 +24,7 @@ from talkset.commands.clean import register as register_clean
 from talkset.commands.debug import register as register_debug
 from talkset.commands.review import register as register_review
 from talkset.commands.runs import register as register_runs
+from talkset.commands.segment import register as register_segment
 from talkset.commands.words import register as register_words
 from talkset.versions.commands import register as register_versions
 
@@ -54,6 +55,7 @@ register_review(app)
 register_runs(app)
 register_clean(app)
 register_debug(app)
+register_segment(app)
 register_words(app)
 console = Console(stderr=True, highlight=False)
 
@@ -251,23 +253,26 @@ def reconstruction_command(
 
 @models_app.command("list")
 def list_models(json_: JsonOption = False) -> int:
-    """Every head model that is known here."""
+    """Every head and body model that is known here."""
     from reconstruct.models.registry import entries
 
     found = entries()
     if json_:
         _print_json([{**vars(entry), "path": str(entry.path)} for entry in found])
     rows = [
-        (entry.name, "yes" if entry.built else "no", entry.licence, entry.origin or "built here", str(entry.path))
+        (
+            *(entry.name, entry.kind, "yes" if entry.built else "no", entry.licence),
+            *(entry.origin or "built here", str(entry.path)),
+        )
         for entry in found
     ]
-    _print_table(("name", "built", "licence", "from", "path"), rows)
+    _print_table(("name", "kind", "built", "licence", "from", "path"), rows)
     return 0
 
 
 @models_app.command("add")
 def add_model(
-    path: Annotated[Path, typer.Argument(help="Your own FLAME file: generic_model.pkl, flame2023.pkl, .npz.")],
+    path: Annotated[Path, typer.Argument(help="Your own FLAME or SMPL-X file: generic_model.pkl, SMPLX_NEUTRAL.npz.")],
     name: Annotated[str | None, typer.Option(help="Its name here; by default flame2020, flame2023 ...")] = None,
     masks: Annotated[Path | None, typer.Option(help="FLAME_masks.pkl; otherwise regions come from geometry.")] = None,
     embedding: Annotated[
@@ -282,7 +287,8 @@ def add_model(
     if json_:
         _print_json({**vars(entry), "path": str(entry.path)})
     console.print(f"{escape(entry.name)} is here ({escape(entry.licence)})", soft_wrap=True)
-    console.print(f"use it: talkset run ... --set fit.head_model={escape(entry.name)}", soft_wrap=True)
+    use = "fit.head_model" if entry.kind == "head" else "reconstruct.body=true --set reconstruct.body_model"
+    console.print(f"use it: talkset run ... --set {use}={escape(entry.name)}", soft_wrap=True)
     return 0
 
 
@@ -315,11 +321,13 @@ def remove_model(name: Annotated[str, typer.Argument(help="A model that was adde
 @models_app.command("build")
 def build_models(
     force: Annotated[bool, typer.Option("--force", help="Build again what is there.")] = False,
+    body: Annotated[bool, typer.Option("--body", help="The open body instead (about a minute).")] = False,
 ) -> int:
     """Build the open head now (about 20 seconds) instead of at the first run."""
-    from reconstruct.models.registry import build_open_head
+    from reconstruct.models.registry import build_open_body, build_open_head
 
-    console.print(f"built {escape(str(build_open_head(force)))}")
+    built = build_open_body(force) if body else build_open_head(force)
+    console.print(f"built {escape(str(built))}")
     return 0
 
 

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.tracks import FaceFinder, FaceSample, follow_faces
+from pipelines.segmentation.faces import FaceFinder, FaceSample
+from pipelines.segmentation.tracker import follow_faces
 from reconstruct.embedding import Embedding
 from reconstruct.fit import fit_clip
 from reconstruct.landmarks import make_detector

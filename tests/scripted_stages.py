@@ -26,7 +26,7 @@ QUICK = (
     "run.retry.wait_s=0.001",
     "run.retry.max_wait_s=0.01",
 )
-MODELS = dict.fromkeys(("head_model", "finder", "detector", "embedding", "aligner"), "stub")
+MODELS = dict.fromkeys(("head_model", "finder", "speech", "speaker", "detector", "embedding", "aligner"), "stub")
 
 
 class Probe(Stage[SourceItem]):
@@ -51,21 +51,21 @@ class Probe(Stage[SourceItem]):
         return Result({**sizes, "video_start_us": 0, "audio_rate": None, "audio_start_us": None})
 
 
-class Segment(Stage[SourceItem]):
+class Clips(Stage[SourceItem]):
     """Finds no face, so that nothing more is to be done."""
 
-    name = "segment"
+    name = "clips"
     needs = ("probe",)
 
     def run(self, job: Job[SourceItem]) -> Result:
         """One rejected span."""
         span = {"start_us": 0, "end_us": 1_000_000, "reason": "no_face", "message": "made up"}
-        return Result({"clips": [], "rejections": [span], "warnings": []})
+        return Result({"clips": [], "rejections": [span]})
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the scripted stages in the place of the real ones."""
-    stages = {stage.name: stage for stage in (Probe(), Segment())}
+    stages = {stage.name: stage for stage in (Probe(), Clips())}
     monkeypatch.setattr(build, "_STAGES", stages)
     monkeypatch.setattr(session, "SOURCE_STAGES", tuple(stages))
     monkeypatch.setattr(run, "model_digests", lambda config: MODELS)

@@ -31,9 +31,9 @@ def split_dataset(
     """A version whose accepted clips are shared out to splits; returns its folder. A MAJOR change of the data.
 
     `fractions` of the duration, such as {"train": 0.8, "val": 0.1, "test": 0.1}. All clips of a speaker (or of a
-    source, `by="source"`) go to one split, and so do sources with the same content. Groups come in an order drawn from
-    `seed`, each to the split that lacks most; with `keep` the groups that have a split already stay there, so that a
-    data set can grow without a test speaker moving to training.
+    source, `by="source"`) go to one split, and so do sources with the same content, and copies of a clip. Groups come
+    in an order drawn from `seed`, each to the split that lacks most; with `keep` the groups that have a split already
+    stay there, so that a data set can grow without a test speaker moving to training.
     Raises UsageError for bad fractions, clips without a speaker, or a kept group that is in two splits.
     """
     _check(fractions, by)
@@ -56,7 +56,9 @@ def split_dataset(
     return copy_version(source, out, "split", parameters, new, index=rows_of, facts={"split_by": by})
 
 
-_COLUMNS: Final = ("status", "speaker", "source_id", "source_sha256", "split", "start_us", "end_us")
+_COLUMNS: Final = (
+    *("status", "speaker", "source_id", "source_sha256", "duplicate_group", "split", "start_us", "end_us"),
+)
 
 
 def _check(fractions: Mapping[str, float], by: str) -> None:
@@ -70,7 +72,7 @@ def _check(fractions: Mapping[str, float], by: str) -> None:
 
 
 class _Groups:
-    """Sets of clips that must stay together, joined by shared speaker, source and content."""
+    """Sets of clips that must stay together, joined by shared speaker, source, content and copies."""
 
     def __init__(self, by: str) -> None:
         self._by = by
@@ -82,12 +84,14 @@ class _Groups:
     def keys(self, rows: pa.Table) -> Iterator[list[str]]:
         """What ties every row to others; empty for a row that is not accepted."""
         columns = [rows[name].to_pylist() for name in ("status", "speaker", "source_id", "source_sha256")]
-        for status, speaker, source_id, content in zip(*columns, strict=True):
+        known = "duplicate_group" in rows.column_names  # not before schema version 1.4.0
+        copies = rows["duplicate_group"].to_pylist() if known else [None] * len(rows)
+        for status, speaker, source_id, content, copy in zip(*columns, copies, strict=True):
             if status != "accepted":
                 yield []
                 continue
             named = [("speaker", speaker)] if self._by == "speaker" and speaker is not None else []
-            ties = [*named, ("source", source_id), ("content", content)]
+            ties = [*named, ("source", source_id), ("content", content), ("copy", copy)]
             yield [f"{kind}:{value}" for kind, value in ties if value is not None]
 
     def add(self, rows: pa.Table) -> None:

@@ -14,11 +14,12 @@ from talking_clips import people, write_clip
 
 from pipelines.build import CLIP_STAGES, stages_named
 from pipelines.results import Result
-from pipelines.segment import clip_from_json, segment_source
+from pipelines.segmentation.choose import choose_clips
+from pipelines.segmentation.faces import FaceFinder
+from pipelines.segmentation.scan import scan_source
 from pipelines.stage import ClipItem, Job, Models, key_of
 from pipelines.stages.fit import head_track
 from pipelines.stages.landmarks import landmark_track
-from pipelines.tracks import FaceFinder
 from reconstruct.fitting.problem import Known
 from reconstruct.landmarks.topology import FACE
 from reconstruct.video import Reader, probe
@@ -38,9 +39,9 @@ def item(tmp_path_factory: pytest.TempPathFactory) -> ClipItem:
     path = write_clip(tmp_path_factory.mktemp("clip") / "a.mp4", people()[0][:FRAMES])
     settings = load_config(None, QUICK)
     with FaceFinder(settings.segment) as finder:
-        found = segment_source(Reader(path), "ab" * 32, "ab", (None, None), finder, settings.segment)
-    [clip] = found["clips"]
-    return ClipItem(clip_from_json(clip), path, "ab" * 32, probe(path))
+        scan = scan_source(Reader(path), (None, None), finder, None, settings.segment)
+    [clip] = choose_clips("ab" * 32, "ab", scan, None, settings.segment, settings.speaker).clips
+    return ClipItem(clip, path, "ab" * 32, probe(path))
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def test_a_run_is_on_record_and_the_data_set_does_not_depend_on_it(
         ("probe", "failed", "unavailable"),
         ("probe", "failed", "not_a_video"),
         ("probe", "done", None),
-        ("segment", "done", None),
+        ("clips", "done", None),
     ]
     for step in (e for e in events if e["event"] == "step"):
         assert 0 < step["seconds"] < 5

@@ -18,6 +18,7 @@ from talking_clips import people, write_clip
 
 from pipelines import people as module
 from pipelines import work
+from pipelines.debug import find_case, worked
 from pipelines.people import person_of
 from pipelines.report import RunReport
 from pipelines.run import run
@@ -29,10 +30,12 @@ from schemas.verify import verify_dataset
 
 QUICK = (
     *("overlay.enabled=false", "media.enabled=false", "shards.figures=false", "run.engine=local"),
-    *("landmarks.confidence=none", "fit.iterations=3", "segment.min_clip_s=0.5"),
+    *("sync.enabled=false", "quality.enabled=false", "duplicates.enabled=false"),
+    *("landmarks.confidence=none", "fit.iterations=3", "segment.min_clip_s=0.5", "segment.require_speech=false"),
 )
 SHARED = "fit.shape_from=speaker"
 FRAMES = 14
+SOURCE = ("probe", "segment", "speech", "speakers", "clips")
 
 
 def config(*overrides: str) -> Config:
@@ -81,7 +84,7 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Talk:
 def first(talk: Talk) -> Path:
     out = talk.folder / "first"
     report = talk.run(out, NAMES, SHARED)
-    assert made(report) == {"probe": 4, "segment": 4, "landmarks": 4, "person": 4, "fit": 4}
+    assert made(report) == {**dict.fromkeys(SOURCE, 4), "landmarks": 4, "person": 4, "fit": 4}
     assert report.frames_made == 4 * FRAMES
     assert report.accepted == 4
     return out
@@ -100,6 +103,17 @@ def rows(root: Path) -> dict[str, dict[str, Any]]:
     params = pd.read_parquet(root / "params").set_index("clip_id")
     joined = index.drop(columns=["num_frames", "head_model", "held_out_nme", "uncertainty_mm"]).join(params)
     return {str(row["source_uri"]).removesuffix(".mp4"): row for row in joined.to_dict("records")}
+
+
+def test_one_clip_alone_is_fitted_with_its_person(talk: Talk, first: Path) -> None:
+    clip_id = rows(first)["a1"]["source_sha256"][:12]
+    case, stored = find_case(first, talk.sources(*NAMES), talk.folder, config(SHARED), "fit", clip_id)
+    assert isinstance(case.item, ClipItem)
+    assert case.item.person is not None
+    assert stored is not None  # under the key that the run gave it, of which the person is a part
+    with worked(case) as outcome:
+        assert outcome.result is not None
+        assert outcome.result.arrays["shape"].tobytes() == rows(first)["a1"]["shape"].tobytes()
 
 
 def test_clips_of_a_speaker_have_one_shape_to_the_bit(first: Path) -> None:
@@ -145,7 +159,7 @@ def test_again_nothing_is_done(talk: Talk, out: Path, monkeypatch: pytest.Monkey
 def test_a_new_clip_redoes_its_speaker_alone(talk: Talk, out: Path) -> None:
     before = rows(out)
     report = talk.run(out, (*NAMES, "a3"), SHARED)
-    assert made(report) == {"probe": 1, "segment": 1, "landmarks": 1, "person": 1, "fit": 3}
+    assert made(report) == {**dict.fromkeys(SOURCE, 1), "landmarks": 1, "person": 1, "fit": 3}
     after = rows(out)
     assert after["a1"]["shape"].tobytes() == after["a2"]["shape"].tobytes() == after["a3"]["shape"].tobytes()
     assert after["a1"]["shape"].tobytes() != before["a1"]["shape"].tobytes()
@@ -180,7 +194,7 @@ def test_overlays_show_the_shared_person(talk: Talk, out: Path) -> None:
     assert len(list((out / "overlays").glob("*.mp4"))) == 4
     assert made(talk.run(out, NAMES, *drawn)) == {}
     report = talk.run(out, (*NAMES, "a3"), *drawn)
-    assert made(report) == {"probe": 1, "segment": 1, "landmarks": 1, "person": 1, "fit": 3, "overlay": 3}
+    assert made(report) == {**dict.fromkeys(SOURCE, 1), "landmarks": 1, "person": 1, "fit": 3, "overlay": 3}
 
 
 def test_killed_between_the_phases_and_resumed(
@@ -193,7 +207,7 @@ def test_killed_between_the_phases_and_resumed(
         raise KilledError
 
     out = tmp_path / "out"
-    for stage in ("probe", "segment", "landmarks"):
+    for stage in (*SOURCE, "landmarks"):
         shutil.copytree(first / ".talkset" / "results" / stage, out / ".talkset" / "results" / stage)
     with monkeypatch.context() as patch:
         patch.setattr(module, "known_people", die)
@@ -241,7 +255,7 @@ def test_one_camera_of_a_source(talk: Talk, tmp_path: Path) -> None:
     source = [Source("long.mp4", 1)]
     halves = ["segment.max_clip_s=0.6", "fit.focal_from=source"]
     report = run(source, tmp_path / "out", config(*halves), base=tmp_path)
-    assert made(report) == {"probe": 1, "segment": 1, "landmarks": 2, "person": 2, "fit": 2}
+    assert made(report) == {**dict.fromkeys(SOURCE, 1), "landmarks": 2, "person": 2, "fit": 2}
     params = pd.read_parquet(tmp_path / "out" / "params")
     assert len(params) == 2
     assert len(set(params.focal_px)) == 1

@@ -22,6 +22,7 @@ from talkset.dataset import open_dataset
 QUICK = (
     *("overlay.enabled=false", "fit.iterations=3", "landmarks.confidence=none", "shards.figures=false"),
     "run.retry.wait_s=0.05",
+    "segment.require_speech=false",
 )
 SECONDS = 90.0
 """The corpus takes 20 s on a quiet core, and without limits hours."""

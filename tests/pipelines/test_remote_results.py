@@ -105,8 +105,8 @@ def test_unknown_and_unreachable_stores_are_named(bucket: str, tmp_path: Path, c
 
 
 def config(url: str) -> Config:
-    settings = ["overlay.enabled=false", "fit.iterations=3", "run.engine=local", f"run.results={url}"]
-    return load_config(None, settings)
+    quick = ["segment.require_speech=false", "overlay.enabled=false", "fit.iterations=3", "run.engine=local"]
+    return load_config(None, [*quick, f"run.results={url}"])
 
 
 def digests(root: Path) -> dict[str, str]:

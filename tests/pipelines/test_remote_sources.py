@@ -17,7 +17,10 @@ from pipelines.run import run
 from schemas.config import Config, load_config
 from schemas.verify import verify_dataset
 
-QUICK = ["overlay.enabled=false", "fit.iterations=3", "landmarks.confidence=none", "shards.figures=false"]
+QUICK = [
+    *("segment.require_speech=false", "overlay.enabled=false", "fit.iterations=3"),
+    *("landmarks.confidence=none", "shards.figures=false"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -146,14 +146,14 @@ def test_a_dead_worker_is_charged_to_the_stage_it_was_at(tmp_path: Path, monkeyp
 
     manifest = write_sources(tmp_path, {"a.mp4": "ok"})
     run(manifest, tmp_path / "out", config())  # the hash is known, so the stored results are found
-    for path in (tmp_path / "out" / ".talkset" / "results" / "segment").rglob("*.json"):
+    for path in (tmp_path / "out" / ".talkset" / "results" / "clips").rglob("*.json"):
         path.unlink()
     monkeypatch.setattr(SourceTask, "__call__", dies)
-    monkeypatch.setattr("scripted_stages.Segment.run", lambda self, job: (_ for _ in ()).throw(KeyError("gone")))
+    monkeypatch.setattr("scripted_stages.Clips.run", lambda self, job: (_ for _ in ()).throw(KeyError("gone")))
     run(manifest, tmp_path / "out", config())
     with Ledger(tmp_path / "out") as ledger:
         [entry] = list(ledger.entries(FAILED))
-    assert (entry.stage, entry.reason, entry.attempts) == ("segment", "crashed", 2)
+    assert (entry.stage, entry.reason, entry.attempts) == ("clips", "crashed", 2)
 
 
 def test_what_an_earlier_attempt_made_counts_as_made() -> None:

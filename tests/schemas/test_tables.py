@@ -15,10 +15,19 @@ DESIGNED = {
     " height shard row status reason nme_mean nme_p95 valid_ratio speech_ratio sync_offset_ms sync_confidence language"
     " transcript emotion emotion_confidence valence arousal review track has_audio licence labels warnings"
     " model_sha256 head_model held_out_nme uncertainty_mm jitter_px detector_jitter_px psnr_db detector"
-    " transcript_mismatch words_per_minute words_offset_ms words_outside_speech speech_without_words word_flags",
+    " transcript_mismatch words_per_minute words_offset_ms words_outside_speech speech_without_words word_flags"
+    " speaker_score speaker_score_min speaker_margin num_faces single_face_ratio sync_applied_ms"
+    " sync_offset_after_ms face_px face_px_worst sharpness sharpness_worst brightness brightness_worst"
+    " burnt burnt_worst yaw_deg yaw_deg_worst pitch_deg pitch_deg_worst roll_deg roll_deg_worst occlusion"
+    " occlusion_worst blockiness blockiness_worst bits_per_pixel bits_per_pixel_worst snr_db snr_db_worst"
+    " speech_modulation speech_modulation_worst clipped clipped_worst body_residual body_penetration"
+    " body_implausible body_jitter left_hand_ratio right_hand_ratio duplicate_group",
     "params": "clip_id num_frames pts_us head_model shape expression global_pose neck_pose jaw_pose left_eye_pose"
-    " right_eye_pose translation focal_px principal_point valid residual_px nme held_out_nme uncertainty_mm at_limit",
-    "landmarks": "clip_id num_frames pts_us face_xy valid confidence blendshapes detector",
+    " right_eye_pose translation focal_px principal_point valid residual_px nme held_out_nme uncertainty_mm at_limit"
+    " body_model betas body_pose left_hand_pose right_hand_pose body_global_pose body_translation"
+    " body_joint_valid",
+    "landmarks": "clip_id num_frames pts_us face_xy valid confidence blendshapes detector"
+    " fingerprint pose_xyc left_hand_xyc right_hand_xyc body_detector",
     "words": "clip_id start_us end_us label score interpolated source",
     "phones": "clip_id start_us end_us label score interpolated source",
     "events": "clip_id kind start_us end_us label score interpolated source",
@@ -51,7 +60,8 @@ def test_rotation_and_space_are_named() -> None:
 
 
 def test_split_columns_are_leaf_paths() -> None:
-    assert LANDMARKS.split_columns == [f"{name}.list.element" for name in ("face_xy", "confidence", "blendshapes")]
+    names = ("face_xy", "confidence", "blendshapes", "pose_xyc", "left_hand_xyc", "right_hand_xyc")
+    assert LANDMARKS.split_columns == [f"{name}.list.element" for name in names]
     assert "focal_px" in PARAMS.split_columns
     assert "nme_mean" in INDEX.split_columns
 

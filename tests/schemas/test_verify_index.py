@@ -149,3 +149,11 @@ def test_a_large_index_takes_little_time_and_memory(tmp_path: Path) -> None:
     assert clips is not None
     assert len(clips.ids) == count
     assert pa.total_allocated_bytes() - before < 150 * count
+
+
+def test_copies_in_two_splits_are_named(tmp_path: Path) -> None:
+    groups = ["c0", "c0", None, "c3", "c3", None]
+    splits = ["train", "test", "test", "val", "val", "train"]
+    table = _index([f"c{n}" for n in range(6)], split=[*splits], duplicate_group=[*groups])
+    problems = _check(tmp_path, table)[1]
+    assert problems == ["duplicate_group c0 has accepted clips in the splits test, train, expected one split"]

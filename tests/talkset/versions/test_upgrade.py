@@ -1,6 +1,6 @@
 """A data set that an earlier release wrote opens as it is, verifies, and can be brought up to date without loss.
 
-tests/data/schema-1.0.0 and schema-1.1.0 were written by the code of those schema versions from three of
+tests/data/schema-<version> were written by the code of those schema versions from three of
 dataset_builder's clips.
 """
 
@@ -24,7 +24,8 @@ from talkset.versions.rewrite import upgrade_dataset
 DATA = Path(__file__).resolve().parents[2] / "data"
 OLD = DATA / "schema-1.0.0"
 NEXT = DATA / "schema-1.1.0"
-LAST = DATA / "schema-1.2.0"
+BEFORE_WORDS = DATA / "schema-1.2.0"
+LAST = DATA / "schema-1.3.0"
 
 
 def test_the_old_one_opens_and_verifies() -> None:
@@ -105,8 +106,8 @@ def test_one_before_the_diagnostics_opens_upgrades_and_merges_with_a_new_one(tmp
 
 
 def test_one_before_the_checks_of_words_opens_and_upgrades(tmp_path: Path) -> None:
-    assert verify_dataset(LAST) == []
-    old, new = open_dataset(LAST), open_dataset(upgrade_dataset(LAST, tmp_path / "new"))
+    assert verify_dataset(BEFORE_WORDS) == []
+    old, new = open_dataset(BEFORE_WORDS), open_dataset(upgrade_dataset(BEFORE_WORDS, tmp_path / "new"))
     assert verify_dataset(tmp_path / "new") == []
     assert len(old) == len(new) == 3
     for before, after in zip(old, new, strict=True):
@@ -114,3 +115,17 @@ def test_one_before_the_checks_of_words_opens_and_upgrades(tmp_path: Path) -> No
             np.testing.assert_array_equal(before[name], after[name])
         assert "word_flags" not in before.index
         assert [after.index[name] for name in ("transcript_mismatch", "words_per_minute", "word_flags")] == [None] * 3
+
+
+def test_one_before_speakers_quality_and_bodies_opens_and_upgrades(tmp_path: Path) -> None:
+    assert verify_dataset(LAST) == []
+    old, new = open_dataset(LAST), open_dataset(upgrade_dataset(LAST, tmp_path / "new"))
+    assert verify_dataset(tmp_path / "new") == []
+    assert len(old) == len(new) == 3
+    for before, after in zip(old, new, strict=True):
+        for name in (*old.columns, "face_xy", "confidence"):
+            np.testing.assert_array_equal(before[name], after[name])
+        assert "speaker_score" not in before.index
+        added = ("speaker_score", "sync_applied_ms", "sharpness", "sharpness_worst", "duplicate_group", "body_residual")
+        assert [after.index[name] for name in added] == [None] * len(added)
+        assert [after[name] for name in ("body_model", "body_pose", "fingerprint", "pose_xyc")] == [None] * 4
