@@ -10,17 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from pipelines.build import stage_versions
 from pipelines.events import EventReader, resume_command, retry_settings
 from pipelines.ledger import DONE, FAILED, REJECTED
 from pipelines.lock import read_owner
 from pipelines.quarantine import check_run_folder
 from pipelines.retry import allowed_attempts
+from pipelines.work import DOWNLOAD
 from schemas.files import HIDDEN_FOLDER
 
-STAGE_ORDER: Final = (
-    *("download", "probe", "segment", "speech", "speakers", "clips", "words"),
-    *("landmarks", "person", "fit", "media", "overlay"),
-)
 RECENT: Final = 50
 """Items whose ends the speed is measured over, so that it follows the run."""
 RUNNING, FINISHED, STOPPED, FAILED_RUN, DIED = "running", "finished", "stopped", "failed", "died"
@@ -225,7 +223,7 @@ class StatusReader:
         if self._phase is not None and not over:
             for stage in self._phase.running.values():
                 found.setdefault(stage, StageStatus()).running += 1
-        order = {name: place for place, name in enumerate(STAGE_ORDER)}
+        order = {name: place for place, name in enumerate((DOWNLOAD, *stage_versions()))}
         return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dataset_builder import random_clip
+from numpy.typing import NDArray
 
 from pipelines.build import CLIP_STAGES, REVIEW_STAGES, stages_named
 from pipelines.checks import check_config
@@ -89,7 +90,7 @@ def test_a_body_is_stored_with_its_clip() -> None:
     frames = len(record.head.valid)
     random = np.random.default_rng(0)
 
-    def small(*shape: int) -> np.ndarray:
+    def small(*shape: int) -> NDArray[Any]:
         return random.normal(0, 0.2, shape).astype(np.float32)
 
     hand = small(frames, 21, 3)

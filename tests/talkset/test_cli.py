@@ -167,10 +167,7 @@ def test_status_counts_the_stages(finished: Finished, capfd: pytest.CaptureFixtu
     told = _json(capfd)
     assert list(told["stages"]) == [
         *("probe", "segment", "speech", "speakers", "clips"),
-        "landmarks",
-        "fit",
-        "media",
-        "overlay",
+        *("landmarks", "fit", "sync", "quality", "fingerprint", "media", "overlay"),
     ]
     assert {(stage["done"], stage["quarantined"]) for stage in told["stages"].values()} == {(1, 0)}
     assert told["state"] == "finished"
@@ -178,7 +175,7 @@ def test_status_counts_the_stages(finished: Finished, capfd: pytest.CaptureFixtu
 
 def test_models_and_doctor(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "list", "--json"]) == 0
-    assert [entry["name"] for entry in _json(capfd)] == ["open-head"]
+    assert [entry["name"] for entry in _json(capfd)] == ["open-head", "open-body"]
     assert cli.main(["doctor", "--json"]) == 0
     found = {finding["name"]: finding for finding in _json(capfd)}
     assert all(finding["good"] for finding in found.values())

@@ -257,10 +257,10 @@ def test_a_column_of_a_newer_minor_version_opens(copied: Path) -> None:
     path = copied / "params" / "part-00000.parquet"
     table = pq.read_table(path)
     lengths = table["num_frames"].to_pylist()
-    field = pa.field("body_pose", pa.list_(pa.float32()), metadata={b"shape": b'["T", 21, 3]'})
+    field = pa.field("tail_pose", pa.list_(pa.float32()), metadata={b"shape": b'["T", 21, 3]'})
     bodies = pa.array([[0.5] * (frames * 63) for frames in lengths], type=field.type)
     pq.write_table(table.append_column(field, bodies), path)
-    assert open_dataset(copied)[0]["body_pose"].shape == (20, 21, 3)
+    assert open_dataset(copied)[0]["tail_pose"].shape == (20, 21, 3)
 
 
 @pytest.mark.parametrize("column", ["shard", "clip_id"])

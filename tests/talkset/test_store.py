@@ -97,7 +97,7 @@ def test_nested_tables_are_refused(copied: Path) -> None:
     nested = pa.array([{"a": 1.0, "b": 2.0}] * table.num_rows)
     wrong = table.append_column("nested", nested)
     pq.write_table(wrong, copied / PART)
-    with pytest.raises(DatasetError, match="leaf columns in 21 fields"):
+    with pytest.raises(DatasetError, match=f"leaf columns in {wrong.num_columns} fields"):
         open_dataset(copied)[0]["expression"]
 
 

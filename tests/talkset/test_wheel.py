@@ -97,7 +97,7 @@ def test_the_command_answers(installed: Installed) -> None:
     shown = installed.call("talkset", "--help")
     for command in ("run", "fit", "verify", "export", "review", "models"):
         assert command in shown
-    (entry,) = json.loads(installed.call("talkset", "models", "list", "--json"))
+    entry, _ = json.loads(installed.call("talkset", "models", "list", "--json"))
     assert entry["name"].startswith("open-head")
 
 
