@@ -35,7 +35,7 @@ def peer(head: open_head.AnnyHead, people: Float64, local: Float64, actions: Flo
         )
     body = posed["vertices"].numpy()[:, head.vertex_ids]
     pivot = posed["bone_poses"].numpy()[:, head.bones.index("head"), :3, 3]
-    return open_head._axes(body - pivot[:, None])
+    return open_head.axes(body - pivot[:, None])
 
 
 def distilled(model: HeadModel, neutral: Float64, actions: Float64) -> Float64:

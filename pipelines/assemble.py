@@ -34,6 +34,7 @@ CLIP_SCORES: Final = (
 )
 """Index columns that come with a clip."""
 
+
 @dataclass(frozen=True)
 class Draft:
     """One row of the index, with where the arrays of an accepted clip are."""

@@ -99,6 +99,12 @@ def describe_models(config: Config, digests: Mapping[str, str]) -> list[dict[str
     if (entry := _travelling(name)) is not None:
         head["file"] = f"{MODELS_FOLDER}/{entry.path.name}"
     described = [head]
+    if config.reconstruct.body:
+        name = config.reconstruct.body_model
+        body = {"name": name, "sha256": digests["body_model"], "licence": licences.get(name, "")}
+        if (entry := _travelling(name)) is not None:
+            body["file"] = f"{MODELS_FOLDER}/{entry.path.name}"
+        described.append(body)
     for role in ("detector", "aligner"):
         name = digests[role]
         backend = next((known for known in LICENCES if name.startswith(f"{known}-")), name.partition("-")[0])
@@ -108,15 +114,17 @@ def describe_models(config: Config, digests: Mapping[str, str]) -> list[dict[str
 
 
 def bundled_models(config: Config, digests: Mapping[str, str]) -> dict[str, Path]:
-    """Name in the data set's `models/` -> file of this machine, for the head model and the landmarks on it.
+    """Name in the data set's `models/` -> file of this machine, for head and body model and the landmarks on the head.
 
     With them the rows mean the same on every machine, whatever is installed there. Licensed models never travel.
     """
     from reconstruct.embedding_files import embedding_path
 
+    body = _travelling(config.reconstruct.body_model) if config.reconstruct.body else None
+    bundled = {} if body is None else {body.path.name: body.path}
     entry = _travelling(config.fit.head_model)
     if entry is None:
-        return {}
+        return bundled
     detector = digests["detector"]
     embedding = embedding_path(digests["head_model"], detector)
     if not embedding.is_file():  # it is there after a fit, unless the cache was emptied since
@@ -124,7 +132,7 @@ def bundled_models(config: Config, digests: Mapping[str, str]) -> dict[str, Path
         from reconstruct.models.registry import load_model
 
         embedding_for(load_model(entry.name), detector, config.landmarks)
-    return {entry.path.name: entry.path, f"{entry.path.stem}.{detector}.embedding.npz": embedding}
+    return {entry.path.name: entry.path, f"{entry.path.stem}.{detector}.embedding.npz": embedding, **bundled}
 
 
 def _travelling(name: str) -> Entry | None:

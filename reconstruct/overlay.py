@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -20,6 +20,9 @@ from reconstruct.video import Reader, read_audio, write_video
 from schemas.config import OverlayConfig
 from schemas.errors import TalksetError
 from schemas.types import HeadTrack, LandmarkTrack, VideoInfo
+
+if TYPE_CHECKING:
+    from reconstruct.body.layer import BodyLayer
 
 UInt8 = NDArray[np.uint8]
 
@@ -101,10 +104,14 @@ def draw_overlay(
     model: HeadModel,
     output: Path,
     config: OverlayConfig,
+    body: BodyLayer | None = None,
 ) -> None:
-    """As `render_overlay`, from what somebody else decodes: `sound` is that of `read_audio` to `end_of` the clip."""
+    """As `render_overlay`, with a body where one is given, from what somebody else decodes.
+
+    `sound` is that of `read_audio` to `end_of` the clip.
+    """
     end_us = end_of(landmarks, start_us, reader.info)
-    pictures = _pictures(reader, start_us, end_us, head, landmarks, model, config)
+    pictures = _pictures(reader, start_us, end_us, head, landmarks, model, config, body)
     write_video(output, pictures, reader.info.fps, sound, config.crf, end_us - start_us)
 
 
@@ -123,11 +130,12 @@ def _pictures(
     landmarks: LandmarkTrack,
     model: HeadModel,
     config: OverlayConfig,
+    body: BodyLayer | None = None,
 ) -> Iterator[tuple[int, UInt8]]:
     info = reader.info
     scale = config.height / info.height
     size = (2 * round(info.width * scale / 2), config.height)
-    painter = _Painter(model, head, landmarks, scale, size)
+    painter = _Painter(model, head, landmarks, scale, size, body)
     chunk: list[UInt8] = []
     done = 0
     for pts_us, picture in reader.frames(start_us, end_us, size):
@@ -156,8 +164,15 @@ class _Painter:
     """Draws mesh, landmarks and figures into consecutive frames of one clip."""
 
     def __init__(
-        self, model: HeadModel, head: HeadTrack, landmarks: LandmarkTrack, scale: float, size: tuple[int, int]
+        self,
+        model: HeadModel,
+        head: HeadTrack,
+        landmarks: LandmarkTrack,
+        scale: float,
+        size: tuple[int, int],
+        body: BodyLayer | None = None,
     ) -> None:
+        self._body = body
         self._skinning = prepare(model)
         self._faces = torch.as_tensor(model.faces)
         self._head, self._landmarks = head, landmarks
@@ -167,12 +182,15 @@ class _Painter:
     def draw(self, pictures: list[UInt8], first: int) -> Iterator[tuple[int, UInt8]]:
         """Yield (pts_us, rgb) of the finished pictures, frames first .. first + len(pictures)."""
         ids = np.arange(first, first + len(pictures))
+        originals = pictures
+        if self._body is not None:
+            pictures = [self._body.draw(picture, first + at, self._scale) for at, picture in enumerate(pictures)]
         seen = ids[self._head.valid[ids]]
         meshes = dict(zip(seen.tolist(), self._meshes(seen, pictures, first), strict=True))
-        for index, picture in zip(ids.tolist(), pictures, strict=True):
+        for index, original, picture in zip(ids.tolist(), originals, pictures, strict=True):
             right = meshes.get(index, picture).copy()
             self._dots(right, index)
-            both = np.concatenate([picture, right], axis=1)
+            both = np.concatenate([original, right], axis=1)
             self._caption(both, index)
             yield int(self._landmarks.pts_us[index]), both
 

@@ -47,6 +47,7 @@ HEADERS: Final = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server bound to that host."""
     if host == "localhost":

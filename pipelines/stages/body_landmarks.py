@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from schemas.types import BodyLandmarks as Found
 
 if TYPE_CHECKING:
     from reconstruct.body.detect import BodyDetector
+
+
+SHOULDERS: Final = (11, 12)
+"""Of the 33 points of the pose."""
+VISIBLE: Final = 0.5
 
 
 class BodyLandmarks(Stage[ClipItem]):
@@ -48,12 +53,13 @@ class BodyLandmarks(Stage[ClipItem]):
         if not len(found.valid):
             raise TalksetError("decode_error", f"no frame of {item.path} is inside {item.span} us", "Replace the file")
         packed = pack(found)
-        return Result({"record": dict(packed.value), "body_ratio": float(np.mean(found.valid))}, packed.arrays)
+        shoulders = np.nan_to_num(found.pose_xyc[:, SHOULDERS, 2]).min(1) >= VISIBLE
+        return Result({"record": dict(packed.value), "body_ratio": float(shoulders.mean())}, packed.arrays)
 
     def judge(self, view: View[ClipItem]) -> None:
-        """Raise body_lost where nobody was seen at all."""
+        """Raise body_lost where no frame shows both shoulders: nothing tells of the body then."""
         if view.values[self.name]["body_ratio"] == 0:
-            raise TalksetError("body_lost", "no frame of the clip shows the body of the face's person")
+            raise TalksetError("body_lost", "no frame of the clip shows both shoulders of the face's person")
 
 
 @functools.lru_cache(maxsize=1)

