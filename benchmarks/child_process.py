@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from pipelines import child, decoding
 from pipelines.child import Limits, call_in_child, close_children
 from pipelines.process import settle_process
-from pipelines.segmentation.choose import choose_clips, chosen_to_json, clip_from_json
+from pipelines.segmentation.choose import choose_clips, chosen_to_json
+from pipelines.segmentation.clip_json import clip_from_json
 from pipelines.segmentation.faces import FaceFinder
 from pipelines.segmentation.scan import scan_source
 from reconstruct.landmarks import make_detector

@@ -35,7 +35,7 @@ from pipelines.events import EventReader
 from pipelines.plan import make_plan
 from pipelines.results import Result, pack
 from pipelines.run import run
-from pipelines.segmentation.choose import clip_to_json
+from pipelines.segmentation.clip_json import clip_to_json
 from pipelines.stage import Job
 from reconstruct.models.registry import entries
 from schemas.config import load_config

@@ -22,7 +22,7 @@ from pipelines.ledger import FAILED, Entry, Ledger
 from pipelines.report import NoProgress, Progress, RunReport
 from pipelines.results import ResultStore
 from pipelines.retry import allowed_attempts, conditions_of, wait_s, worth_a_try
-from pipelines.segmentation.choose import clip_from_json
+from pipelines.segmentation.clip_json import clip_from_json
 from pipelines.stage import ClipItem
 from pipelines.stages.probe import video_info
 from pipelines.work import (

@@ -10,7 +10,7 @@ import imageio_ffmpeg
 import numpy as np
 from reconstruction_parts.limits import Limits, table
 
-from pipelines.segmentation.choose import clip_from_json
+from pipelines.segmentation.clip_json import clip_from_json
 from pipelines.segmentation.scan import Scan, unpack_scan
 from reconstruct.video import cut_video, frames
 from segmentation_parts.material import Film, Recording, joined, number_of, numbered, recordings, write_film

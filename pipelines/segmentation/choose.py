@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.segmentation.clip_json import clip_to_json
 from pipelines.segmentation.dominant import dominant_pieces
 from pipelines.segmentation.pieces import Int64, Piece, check_lengths, nothing, part_of, reach_of
 from pipelines.segmentation.scan import Scan
@@ -113,16 +114,3 @@ def chosen_to_json(chosen: Chosen) -> dict[str, Any]:
         "scores": {clip_id: dict(scores) for clip_id, scores in chosen.scores.items()},
         "rejections": [{**vars(r.span), "reason": r.reason, "message": r.message} for r in chosen.rejections],
     }
-
-
-def clip_to_json(clip: Clip) -> dict[str, Any]:
-    """A clip as JSON values; float32 boxes survive the way exactly."""
-    track = {"pts_us": clip.track.pts_us.tolist(), "box_xywh": clip.track.box_xywh.tolist()}
-    return {"clip_id": clip.clip_id, "source_id": clip.source_id, **vars(clip.span), "track": track}
-
-
-def clip_from_json(value: Mapping[str, Any]) -> Clip:
-    """What `clip_to_json` was given."""
-    boxes = np.array(value["track"]["box_xywh"], np.float32).reshape(-1, 4)
-    track = FaceTrack(np.array(value["track"]["pts_us"], np.int64), boxes)
-    return Clip(value["clip_id"], value["source_id"], Span(value["start_us"], value["end_us"]), track)

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from pipelines.results import Result
 from pipelines.stage import ClipItem, Job, Stage, View
@@ -82,6 +81,8 @@ def quality_columns(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def worst_of(values: Float64, pts_us: Int64, more_is_better: bool) -> float | None:
     """The worst of (T,) values that lasts for `WORST_S`; None where none is known."""
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d
+
     known = np.isfinite(values)
     if not known.any():
         return None

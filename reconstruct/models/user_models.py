@@ -15,12 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from filelock import FileLock
 
-from reconstruct.embedding import Embedding, load_embedding, save_embedding
 from reconstruct.models import body_model, flame, head_model, official, open_body, open_head, smplx
 from reconstruct.models.body_model import BodyModel
 from reconstruct.models.flame import Finding
@@ -28,6 +27,9 @@ from reconstruct.models.head_model import HeadModel
 from reconstruct.models.safe_pickle import load_npy, load_npz, load_pickle
 from schemas.errors import TalksetError, UsageError
 from schemas.files import named_errors, partial_path, sha256_file, write_atomic
+
+if TYPE_CHECKING:
+    from reconstruct.embedding import Embedding
 
 LOGGER = logging.getLogger(__name__)
 RECORD: Final = "record.json"
@@ -224,6 +226,8 @@ def _read_embeddings(paths: Sequence[Path], model: HeadModel) -> dict[Path, Embe
 
 def _put_embeddings(folder: Path, record: Record, read: Mapping[Path, Embedding]) -> Record:
     """Write embeddings into a model's folder; the record then names them."""
+    from reconstruct.embedding import save_embedding
+
     files, points = dict(record.embeddings), dict(record.points)
     for path, embedding in read.items():
         digest = sha256_file(path)
@@ -239,6 +243,8 @@ def official_embedding(model: HeadModel, detector: str) -> Embedding | None:
     Points that it leaves out have `samples` 0 and an infinite `spread_m`. Raises TalksetError("corrupt_data") for a
     damaged file.
     """
+    from reconstruct.embedding import load_embedding
+
     record, points = record_of(model.name), official.points_of(detector)
     if record is None or record.model_sha256 != model.sha256 or str(points) not in record.points:
         return None

@@ -14,7 +14,7 @@ from pipelines import build, debug, session
 from pipelines.debug import Case, find_case, worked
 from pipelines.ledger import Ledger
 from pipelines.results import Result, ResultStore
-from pipelines.segmentation.choose import clip_from_json, clip_to_json
+from pipelines.segmentation.clip_json import clip_from_json, clip_to_json
 from pipelines.stage import ClipItem, Job, Models, SourceItem, Stage, View
 from pipelines.work import advance
 from schemas.config import Config, load_config
