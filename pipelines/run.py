@@ -70,6 +70,7 @@ def run(
     engine = make_engine(config.run)
     report = RunReport(output, sources=len(sources))
     started = time.perf_counter()
+    output = Path(os.path.abspath(output))  # workers and their decoders may be in other folders
     with locked_output(output):
         digests = model_digests(config)
         store = open_results(output, config.run.results)
@@ -80,7 +81,7 @@ def run(
             _record_start(events, config, len(sources), command)
             finished = FinishedNote(output, config, digests, sources, base)
             if (known := finished.report(ledger)) is not None:
-                vars(report).update(vars(known), seconds=time.perf_counter() - started)
+                vars(report).update({**vars(known), "output": report.output}, seconds=time.perf_counter() - started)
                 return report
             finished.clear()
             session = Session(output, config, digests, ledger, store, engine, report, events, progress or NoProgress())

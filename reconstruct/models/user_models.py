@@ -318,22 +318,18 @@ def _contents(stored: Any) -> list[Finding]:
 
 def examine_body(model: BodyModel) -> list[Finding]:
     """What a body model of this installation is; its arrays were checked against its hash by loading it."""
-    findings = [
-        Finding("name", model.name),
-        Finding("sha256", model.sha256),
-        Finding("licence", model.licence),
-        Finding("vertices, triangles", f"{model.num_vertices}, {len(model.faces)}"),
-        Finding("identity, expression", f"{model.num_shape}, {model.num_expression}"),
-    ]
-    record = record_of(model.name)
-    if record is not None:
-        findings.append(Finding(f"from {record.origin}", record.origin_sha256))
-        findings += [Finding("noted", note) for note in record.notes]
-    return findings
+    return _examined(model)
 
 
 def examine_model(model: HeadModel) -> list[Finding]:
     """What a model of this installation is; its arrays were checked against its hash by loading it."""
+    return [
+        *_examined(model),
+        *(Finding(f"region {key}", f"{len(ids)} vertices") for key, ids in sorted(model.regions.items())),
+    ]
+
+
+def _examined(model: HeadModel | BodyModel) -> list[Finding]:
     findings = [
         Finding("name", model.name),
         Finding("sha256", model.sha256),
@@ -346,7 +342,4 @@ def examine_model(model: HeadModel) -> list[Finding]:
         files = {record.origin: record.origin_sha256} | record.masks | record.embeddings
         findings += [Finding(f"from {name}", digest) for name, digest in files.items()]
         findings += [Finding("noted", note) for note in record.notes]
-    return [
-        *findings,
-        *(Finding(f"region {key}", f"{len(ids)} vertices") for key, ids in sorted(model.regions.items())),
-    ]
+    return findings

@@ -21,6 +21,7 @@ from talking_clips import people, write_clip
 
 from pipelines import work
 from pipelines.build import CLIP_STAGES
+from pipelines.child import close_children
 from pipelines.ledger import Ledger
 from pipelines.quarantine import failures as failures_of
 from pipelines.quarantine import release
@@ -255,6 +256,20 @@ def test_ray_gives_the_same_bytes(pair: Pair) -> None:
     shutil.rmtree(pair.out)
     report = pair.again(engine="ray")
     assert made(report)["fit"] == 2
+    assert content(pair.out) == pair.files
+
+
+def test_a_relative_folder_means_the_same_to_workers_that_are_elsewhere(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.rmtree(pair.out)
+    monkeypatch.chdir(tmp_path)
+    close_children()  # the next one starts here, and stays here
+    pair.again("media.enabled=false")
+    monkeypatch.chdir(pair.folder)
+    report = run(Path(pair.manifest.name), Path("out"), config())
+    assert report.output == Path("out")
+    assert made(report)["media"] == 2
     assert content(pair.out) == pair.files
 
 
