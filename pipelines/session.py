@@ -113,8 +113,9 @@ class Session:
         def receive(row: SourceRow, outcome: SourceOutcome | Crash) -> Steps:
             return self._receive_source(by_unit[row.unit], row, outcome)
 
-        for part in passes(stages_named(SOURCE_STAGES), self.config):
-            rows = [self._renewed(by_unit[row.unit], row) for row in rows]
+        for number, part in enumerate(passes(stages_named(SOURCE_STAGES), self.config)):
+            if number:
+                rows = [self._renewed(by_unit[row.unit], row) for row in rows]
             due = [row for row in rows if self._is_due(by_unit[row.unit].steps, part)]
             task = SourceTask(self.root, self.config, self.digests, part.stages)
             self._work("sources", task, due, {row.unit: by_unit[row.unit].steps for row in due}, receive, part.needs)
