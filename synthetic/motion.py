@@ -21,6 +21,7 @@ from reconstruct.models.head_model import HeadModel
 from reconstruct.models.skinning import prepare, skin
 from schemas.types import Float32, HeadTrack, Int64, Interval
 from synthetic.apertures import find_apertures, gap_m
+from synthetic.head_gestures import HeadGesture, gesture_tracks
 from synthetic.phonetics import FUNCTION_WORDS
 from synthetic.visemes import CHANNELS, blend, closure, ramp
 
@@ -53,6 +54,8 @@ class Manner:
     blinks_hz: float = 0.3
     turn_rad: float = 0.0
     """Yaw about which the head moves; positive turns to the subject's left."""
+    gestures: tuple[HeadGesture, ...] = ()
+    """Nods and shakes made on purpose."""
 
 
 @dataclass(frozen=True)
@@ -216,9 +219,10 @@ def _head(accents: Sequence[tuple[float, float]], grid: Float64, manner: Manner,
     for time, _ in accents:
         depth = np.radians(rng.uniform(1.0, 4.5))
         pitch += depth * np.exp(-0.5 * ((grid - time) / 0.11) ** 2)
+    shake, nod = gesture_tracks(manner.gestures, grid)
     tracks = (
-        (manner.turn_rad + manner.head * yaw, YAW_LIMIT),
-        (manner.head * pitch, PITCH_LIMIT),
+        (manner.turn_rad + manner.head * yaw + shake, YAW_LIMIT),
+        (manner.head * pitch + nod, PITCH_LIMIT),
         (manner.head * roll, ROLL_LIMIT),
     )
     return np.stack([limit * np.tanh(track / limit) for track, limit in tracks], axis=1)
