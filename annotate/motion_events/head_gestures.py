@@ -4,7 +4,7 @@ The rules, with frequency and amplitude in one place:
 
 - Slow turns and drift are taken out: what is left of each angle is its difference from a mean over a second.
 - A swing is a rise or fall of pitch by `NOD_DEG`, or of yaw by `SHAKE_DEG`, as fast as half a period of `MIN_HZ` to
-  `MAX_HZ`; how fast is read from its middle part, since the first and the last swing go over into rest.
+  `MAX_HZ`; the first and the last swing may go over into rest.
 - `SWINGS` swings in a row about one axis are a gesture: one beat of the voice moves the head down and up, which is two.
 - The largest `SWINGS` neighbours among them are `MEAN_OVER_LEAST` times as wide on average, and alike.
 - The other axis moves less meanwhile.
@@ -38,9 +38,6 @@ MEAN_OVER_LEAST: Final = 1.35
 MIN_HZ: Final = 1.0
 MAX_HZ: Final = 5.0
 SWINGS: Final = 3
-MIDDLE: Final = (0.15, 0.85, 0.494)
-"""A swing's middle part goes from the first to the second part of its height, which takes a sine the third part of half
-a period."""
 ALIKE: Final = 0.3
 """Least ratio of the smallest to the largest of the swings that make a gesture."""
 OTHER_AXIS: Final = 0.8
@@ -72,36 +69,24 @@ def _gestures(own: Float64, other: Float64, least: float) -> list[tuple[int, int
 
 
 def _rows(own: Float64, least: float) -> Iterator[list[tuple[int, int]]]:
-    """Swings that follow one another in the rhythm of a gesture; only the first and the last may go over into rest."""
+    """Swings that follow one another in the rhythm of a gesture.
+
+    The first and the last of a row may go over into rest: of them the part that lies within half a period of `MIN_HZ`
+    counts, and must be large enough by itself.
+    """
+    longest = round(HZ / (2 * MIN_HZ))
     row: list[tuple[int, int]] = []
-    for swing in swings(own, least):
-        begin, end = _middle(own, swing)
-        half_period = max(end - begin, 1) / HZ / MIDDLE[2]
-        rhythmic = 1 / (2 * MAX_HZ) <= half_period <= 1 / (2 * MIN_HZ)
-        if rhythmic and (swing[1] - swing[0]) / HZ <= 1 / (2 * MIN_HZ):
-            row.append(swing)
-            continue
-        # a swing that begins or ends in rest belongs to the side where it is fast
-        middle = _halfway(own, swing)
-        yield [*row, swing] if rhythmic and (middle - swing[0]) / HZ <= 1 / (2 * MIN_HZ) else row
-        row = [swing] if rhythmic and (swing[1] - middle) / HZ <= 1 / (2 * MIN_HZ) else []
+    for begin, end in swings(own, least):
+        if end - begin < HZ / (2 * MAX_HZ):
+            yield row
+            row = []
+        elif end - begin <= longest:
+            row.append((begin, end))
+        else:
+            tail, head = (begin, begin + longest), (end - longest, end)
+            yield [*row, tail] if abs(own[tail[1]] - own[begin]) >= least else row
+            row = [head] if abs(own[end] - own[head[0]]) >= least else []
     yield row
-
-
-def _middle(own: Float64, swing: tuple[int, int]) -> tuple[int, int]:
-    """Indices between which a swing covers its middle part."""
-    begin, end = swing
-    part = (own[begin : end + 1] - own[begin]) / (own[end] - own[begin])
-    reached = int(np.argmax(part >= MIDDLE[1]))
-    return begin + int(np.flatnonzero(part[: reached + 1] <= MIDDLE[0])[-1]), begin + reached
-
-
-def _halfway(own: Float64, swing: tuple[int, int]) -> int:
-    """Index at which a swing has covered half of its height for good."""
-    begin, end = swing
-    part = (own[begin : end + 1] - own[begin]) / (own[end] - own[begin])
-    reached = int(np.argmax(part >= MIDDLE[1]))
-    return begin + int(np.flatnonzero(part[: reached + 1] <= 0.5)[-1])
 
 
 def _judged(
@@ -113,9 +98,7 @@ def _judged(
     sizes = np.array([abs(own[end] - own[start]) for start, end in row])
     best = max(range(len(row) - SWINGS + 1), key=lambda at: sizes[at : at + SWINGS].mean())
     core = sizes[best : best + SWINGS]
-    half = max(1, round(np.mean([end - start for start, end in row[best : best + SWINGS]]) / 2))
-    first = max(row[0][0], _halfway(own, row[0]) - half)
-    last = min(row[-1][1], _halfway(own, row[-1]) + half)
+    first, last = row[0][0], row[-1][1]
     aside = float(np.mean([abs(other[end] - other[start]) for start, end in row[best : best + SWINGS]]) / core.mean())
     if core.mean() < MEAN_OVER_LEAST * least or core.min() < ALIKE * core.max() or aside > OTHER_AXIS:
         return None
