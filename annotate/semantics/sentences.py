@@ -21,7 +21,7 @@ from schemas.types import Interval
 ACTS: Final = (
     *("statement", "question", "command", "thanks", "apology", "greeting", "agreement", "disagreement"),
 )
-PAUSE_US: Final = 450_000
+PAUSE_US: Final = 350_000
 LONGEST: Final = 40
 """Words after which a sentence ends at the longest pause inside it."""
 _OPENINGS: Final = (
