@@ -12,9 +12,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.errors import REASONS
+from schemas.labels import EVENT_KINDS
 from schemas.ranges import out_of_range, scalar_out_of_range
 from schemas.tables import EVENTS, INDEX, LANDMARKS, PARAMS, SAFE_NAME, STATUSES, WORDS, Column, Table
-from schemas.types import BodyLandmarks, BodyTrack, Event, HeadTrack, Interval, LandmarkTrack, Transcription
+from schemas.types import (
+    BodyLandmarks,
+    BodyTrack,
+    EmotionTrack,
+    Event,
+    HeadTrack,
+    Interval,
+    LandmarkTrack,
+    Style,
+    Transcription,
+)
 
 Row = dict[str, Any]
 _PLACED = ("shard", "row")
@@ -37,6 +48,8 @@ class ClipRecord:
     """Text of a `schemas.fingerprint.Fingerprint`."""
     body: BodyTrack | None = None
     body_landmarks: BodyLandmarks | None = None
+    emotion: EmotionTrack | None = None
+    style: Style | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ def clip_rows(record: ClipRecord) -> ClipRows:
             raise ValueError(f"clip {clip_id}: an accepted clip needs the index value {name}")
     duration_us = index["end_us"] - index["start_us"]
     common = {"clip_id": clip_id, "num_frames": index["num_frames"], "pts_us": record.landmarks.pts_us}
-    params = _track_row(PARAMS, {**common, **vars(record.head), **_body_params(record)})
+    params = _track_row(PARAMS, {**common, **vars(record.head), **_body_params(record), **_labels(record)})
     found = {**vars(record.landmarks), "fingerprint": record.fingerprint, **_body_points(record)}
     landmarks = _track_row(LANDMARKS, {**common, **found})
     pts = params["pts_us"]
@@ -109,6 +122,18 @@ def _body_params(record: ClipRecord) -> Row:
     for name in _BODY_PARAMS[2:-1]:
         values[name] = np.where(record.head.valid[:, None], values[name], np.float32(np.nan))
     return values
+
+
+def _labels(record: ClipRecord) -> Row:
+    """Columns of emotion and style, None without them; what the sound tells holds where no face is seen, too."""
+    emotion, style = record.emotion, record.style
+    return {
+        "emotion_probabilities": None if emotion is None else emotion.probabilities,
+        "affect": None if emotion is None else emotion.affect,
+        "clip_emotion": None if emotion is None else emotion.clip,
+        "style_embedding": None if style is None else style.embedding,
+        "style_model": None if style is None else style.model,
+    }
 
 
 def _body_points(record: ClipRecord) -> Row:
@@ -221,5 +246,7 @@ def _interval_row(clip_id: str, duration_us: int, interval: Interval) -> Row:
     if not 0 <= interval.start_us <= interval.end_us <= duration_us:
         raise ValueError(f"{name} at {interval.start_us}..{interval.end_us} us is outside 0..{duration_us}")
     table = EVENTS if isinstance(interval, Event) else WORDS
+    if isinstance(interval, Event) and interval.kind not in EVENT_KINDS:
+        raise ValueError(f"{name} has the unknown kind {interval.kind!r}; known: {', '.join(EVENT_KINDS)}")
     values = {"clip_id": clip_id, **vars(interval)}
     return {column.name: _scalar(column, values[column.name], f"{name} {column.name}") for column in table.columns}

@@ -245,7 +245,29 @@ class Event(Interval):
     """A labelled interval of another kind than speech."""
 
     kind: str
-    """emotion, gesture, semantic, style, blink or key_motion."""
+    """A key of `schemas.labels.EVENT_KINDS`."""
+
+
+@dataclass(frozen=True)
+class EmotionTrack:
+    """Emotion of one clip; the last axis of probabilities is `schemas.labels.EMOTIONS`."""
+
+    probabilities: Float32
+    """(T, 9) in the second about each frame; rows sum to 1."""
+    affect: Float32
+    """(T, 3) intensity 0..1, valence -1..1, arousal -1..1."""
+    clip: Float32
+    """(9,) of the clip as a whole; sums to 1."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """Manner of one clip."""
+
+    model: str
+    """Name and version of the encoder; embeddings of different encoders cannot be compared."""
+    embedding: Float32
+    """(K,)"""
 
 
 @dataclass(frozen=True)

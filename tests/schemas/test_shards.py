@@ -18,9 +18,9 @@ from dataset_builder import MODEL_HASH, build, random_clip, records, rejected_cl
 from schemas.config import ShardConfig
 from schemas.errors import TalksetError, UsageError
 from schemas.files import list_files, sha256_file
-from schemas.records import ClipRecord
+from schemas.records import ClipRecord, clip_rows
 from schemas.tables import SHARDED, TABLES
-from schemas.types import Interval, Transcription
+from schemas.types import Event, Interval, Transcription
 from schemas.verify import verify_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -326,6 +326,27 @@ def test_a_full_disk_is_named_and_nothing_half_stays(small_disk: Path) -> None:
     assert verify_dataset(root) == []
 
 
+def test_labels_come_back_and_unknown_kinds_of_events_are_refused(tmp_path: Path) -> None:
+    made = build(tmp_path)
+    stored = pq.read_table(tmp_path / "params" / "part-00000.parquet").to_pylist()
+    accepted = {record.index["clip_id"]: record for record in made if record.head is not None}
+    assert len(stored) == len(accepted) == 10
+    for row in stored:
+        record = accepted[row["clip_id"]]
+        if record.emotion is None or record.style is None:
+            assert [row[name] for name in ("emotion_probabilities", "affect", "clip_emotion")] == [None] * 3
+            assert row["style_embedding"] is row["style_model"] is None
+            continue
+        np.testing.assert_array_equal(row["emotion_probabilities"], record.emotion.probabilities.reshape(-1))
+        np.testing.assert_array_equal(row["affect"], record.emotion.affect.reshape(-1))
+        np.testing.assert_array_equal(row["clip_emotion"], record.emotion.clip)
+        np.testing.assert_array_equal(row["style_embedding"], record.style.embedding)
+        assert row["style_model"] == record.style.model
+    odd = dataclasses.replace(random_clip(0), events=(Event(0, 1, "x", 0.5, False, "truth", "mood"),))
+    with pytest.raises(ValueError, match=r"unknown kind 'mood'; known: emotion, blink"):
+        clip_rows(odd)
+
+
 def test_a_disk_that_fills_up_at_the_end(small_disk: Path) -> None:
     root = small_disk / "ds"
 
@@ -334,7 +355,7 @@ def test_a_disk_that_fills_up_at_the_end(small_disk: Path) -> None:
             for record in records(8):
                 target.add(record)
             disk = os.statvfs(small_disk)
-            room = 100_000  # enough for the tables, not for stats.json
+            room = 130_000  # enough for the tables, not for stats.json
             (small_disk / "ballast").write_bytes(b"x" * (disk.f_bavail * disk.f_frsize - room))
             target.finish()
 
