@@ -47,11 +47,11 @@ def mel_filters(count: int, fft: int, rate: int) -> Float64:
     return np.maximum(0.0, np.minimum(rise, fall))
 
 
-def log_mel(samples: Float32, steps: int, fps: Fraction, first: int = 0) -> Float32:
+def log_mel(samples: Float32, steps: int, fps: Fraction, first: int = 0, origin: int = 0) -> Float32:
     """(steps, 160) log-mel energies of the sound around each step of motion from step `first` on.
 
     Four spectra of 25 ms a step, of 40 mel bands each; silence stands where there is no sound. Natural logarithm of
-    the power, about -14 (silence) to 5. Raises UsageError for samples that are not mono or not finite.
+    the power, -14 (silence) to 9. `origin` is the number of the first sample given: a part of a long sound will do. Raises UsageError for samples that are not mono or not finite.
     """
     sound = np.asarray(samples, np.float32)
     if sound.ndim != 1:
@@ -65,7 +65,7 @@ def log_mel(samples: Float32, steps: int, fps: Fraction, first: int = 0) -> Floa
         parts = (first + start) * PARTS + np.arange(count * PARTS)
         # the middle of part p of step k is at (k + (p + 1/2) / PARTS - 1/2) / fps
         twice = (2 * parts + 1 - PARTS) * RATE_HZ * fps.denominator
-        begins = np.floor_divide(twice, 2 * PARTS * fps.numerator) - WINDOW // 2
+        begins = np.floor_divide(twice, 2 * PARTS * fps.numerator) - WINDOW // 2 - origin
         low, high = int(begins[0]), int(begins[-1]) + WINDOW
         piece = sound[max(low, 0) : max(high, 0)]
         piece = np.pad(piece, (min(max(-low, 0), high - low), 0))
@@ -100,7 +100,9 @@ def pretrained(name: str) -> Extractor:
     try:
         network = AutoModel.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{name!r} is no model that transformers can load: {error}", "Give a folder or hub name") from error
+        raise UsageError(
+            f"{name!r} is no model that transformers can load: {error}", "Give a folder or hub name"
+        ) from error
     network.eval()
 
     def extract(samples: Float32, steps: int, fps: Fraction) -> Float32:

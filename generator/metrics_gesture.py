@@ -91,7 +91,9 @@ def fgd(
         raise UsageError("fgd without the name of its feature extractor means nothing", "Name the extractor")
     one, other = (_rows(extractor(values), "features") for values in (truth, prediction))
     if min(len(one), len(other)) < 2 or one.shape[1] != other.shape[1]:
-        raise UsageError(f"features {one.shape} and {other.shape} have no distance", "Give two or more rows of one width")
+        raise UsageError(
+            f"features {one.shape} and {other.shape} have no distance", "Give two or more rows of one width"
+        )
     first, second = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (one, other))
     root = np.real(sqrtm(first @ second))
     distance = ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root)
@@ -101,7 +103,9 @@ def fgd(
 def _joints(values: Floats, name: str) -> Float64:
     array = np.asarray(values, np.float64)
     if array.ndim != 3 or array.shape[-1] != 3 or len(array) < 2 or not np.isfinite(array).all():
-        raise UsageError(f"{name} has shape {array.shape}, expected finite (T, J, 3), T > 1", "Leave out invalid frames")
+        raise UsageError(
+            f"{name} has shape {array.shape}, expected finite (T, J, 3), T > 1", "Leave out invalid frames"
+        )
     return array
 
 

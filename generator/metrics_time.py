@@ -99,7 +99,9 @@ def real_time_factor(sound_s: float, wall_s: float) -> float:
     return _positive(sound_s, "sound_s") / _positive(wall_s, "wall_s")
 
 
-def retrieval_top1(queries: Floats, gallery: Floats, query_labels: Sequence[str], gallery_labels: Sequence[str]) -> float:
+def retrieval_top1(
+    queries: Floats, gallery: Floats, query_labels: Sequence[str], gallery_labels: Sequence[str]
+) -> float:
     """Fraction of query embeddings (Q, D) whose most similar gallery embedding (G, D), by cosine, has their label.
 
     Chance is the mean over queries of (gallery entries with the label) / G. Raises UsageError for other shapes.
