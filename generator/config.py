@@ -17,14 +17,14 @@ from schemas.errors import UsageError
 class ModelConfig:
     """Size of the denoising transformer."""
 
-    width: int = 160
+    width: int = 128
     layers: int = 4
     heads: int = 4
     feed_forward: int = 2
     """Width of the feed-forward part over that of the model."""
     kernel: int = 5
     """Frames that the depthwise convolution of each block sees."""
-    audio_width: int = 128
+    audio_width: int = 96
     audio_kernel: int = 5
     style_width: int = 64
     body_layers: int = 0

@@ -268,7 +268,7 @@ def selected(dataset: Dataset, split: str | None = "train") -> Dataset:
     """The clips to learn from: those with sound of a split, or of all where the data set has no splits."""
     splits: Sequence[str | None] = dataset.column("split").unique().to_pylist()
     chosen = split if split in splits else None
-    found = dataset.select("has_audio == true", split=chosen)
+    found = dataset.select("has_audio == True", split=chosen)
     if not len(found):
         raise UsageError(f"{dataset!r} has no clips with sound", "Build it from videos with sound and with media")
     return found

@@ -260,8 +260,8 @@ class Trainer:
                 )
             self.scaler.scale(loss).backward()
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
-            sums["loss"] = sums.get("loss", 0.0) + float(loss)
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            sums["loss"] = sums.get("loss", 0.0) + float(loss.detach())
         self._sum_gradients()
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), settings.clip_norm)

@@ -84,7 +84,7 @@ def clip_audio(clip: Clip, rate_hz: int | None = None, mono: bool = False) -> tu
         raise DatasetError(f"rate_hz must be a positive number of samples per second, got {rate_hz!r}")
     if clip.index.get("has_audio") is False:
         message = f"clip {clip.clip_id} has no sound: its source carries none"
-        raise DatasetError(f"{message}; choose clips with where='has_audio == true'")
+        raise DatasetError(f"{message}; choose clips with where='has_audio == True'")
     path = _sound_file(clip)
     read_audio = _decoder().read_audio
     try:
