@@ -57,7 +57,7 @@ class Draft:
 
     def digest_parts(self) -> list[Any]:
         """JSON values that change when anything of the row changes."""
-        words = [] if self.words is None else [vars(i) for part in vars(self.words).values() for i in part]
+        words = [] if self.words is None else [vars(i) for i in (*self.words.spoken, *self.words.phones)]
         return [dict(self.index), dict(self.keys), words]
 
     def record(self, store: ResultStore) -> ClipRecord:
@@ -244,7 +244,7 @@ def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step], places:
 def _speech(state: SourceState, clip: ClipItem, shift_us: int) -> tuple[Transcription | None, str | None, list[str]]:
     """Words of the clip, its transcript, and warnings.
 
-    The source's own transcript is the clip's where the source gave one clip and every aligned word is in it.
+    The source's own transcript is the clip's where the source gave one clip and every word is in it.
     """
     alone = len(state.clips) == 1
     given = state.value("words")
@@ -258,5 +258,5 @@ def _speech(state: SourceState, clip: ClipItem, shift_us: int) -> tuple[Transcri
     words, cut = cut_words(given, Span(span.start_us + shift_us, span.end_us + shift_us))
     warnings = [f"words cut by the border of the clip: {', '.join(cut)}"] if cut else []
     warnings += word_warnings(given)
-    whole = alone and len(words.words) == len(given["words"])
-    return words, state.source.transcript if whole else " ".join(word.label for word in words.words) or None, warnings
+    whole = alone and len(words.spoken) == len(given["words"]) + len(given["untimed"])
+    return words, state.source.transcript if whole else words.text or None, warnings

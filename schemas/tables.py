@@ -40,7 +40,7 @@ SCHEMA_HISTORY: Final = {
     "1.4.0": "who speaks, sync, quality (mean and worst) and `duplicate_group` in the index; `fingerprint` in"
     " landmarks; body and hands in params, landmarks and index",
     "1.5.0": "emotion of every frame and of the clip, style embedding and descriptors, emotions that the source gives;"
-    " more kinds of events",
+    " more kinds of events; rows of `words` without times, and their `position`",
 }
 """What each version of the schema brought."""
 
@@ -165,6 +165,13 @@ class Table:
         if version_key(version) < version_key("1.2.0"):  # MediaPipe was the only detector
             known = [
                 dataclasses.replace(column, shape=("T", 478, 2)) if column.name == "face_xy" else column
+                for column in known
+            ]
+        if version_key(version) < version_key("1.5.0"):  # words without times were left out
+            known = [
+                dataclasses.replace(column, nullable=False)
+                if self.name == "words" and column.name in ("start_us", "end_us")
+                else column
                 for column in known
             ]
         return dataclasses.replace(self, columns=tuple(known), version=version)
@@ -541,7 +548,25 @@ _INTERVAL = (
     _label("source", "engine and model, or the importer", nullable=False),
 )
 
-WORDS: Final = Table("words", (_CLIP_ID, *_SPAN, *_INTERVAL))
+WORDS: Final = Table(
+    "words",
+    (
+        _CLIP_ID,
+        *(
+            dataclasses.replace(column, nullable=True, meaning=f"{column.meaning}; both absent where it is not known")
+            for column in _SPAN
+        ),
+        *_INTERVAL,
+        Column(
+            "position",
+            pa.int32(),
+            "place of the word in what is said in the clip, counted from 0",
+            unit="1",
+            low=0,
+            since="1.5.0",
+        ),
+    ),
+)
 PHONES: Final = Table("phones", (_CLIP_ID, *_SPAN, *_INTERVAL))
 EVENTS: Final = Table(
     "events",

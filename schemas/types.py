@@ -271,8 +271,34 @@ class Style:
 
 
 @dataclass(frozen=True)
+class UntimedWord:
+    """A word that is known to be said but could not be put on the clock: neither found nor with room to be placed."""
+
+    label: str
+    after: int
+    """How many of the words with times come before it."""
+    source: str
+    """Engine and model, or the importer."""
+
+
+@dataclass(frozen=True)
 class Transcription:
-    """Words and phones of one clip."""
+    """Words and phones of one clip, in the order in which they are said."""
 
     words: tuple[Interval, ...]
+    """Those with times."""
     phones: tuple[Interval, ...]
+    untimed: tuple[UntimedWord, ...] = ()
+    """Those without; `spoken` has both."""
+
+    @property
+    def spoken(self) -> tuple[Interval | UntimedWord, ...]:
+        """All words in their order."""
+        placed = [((word.after, 0, place), word) for place, word in enumerate(self.untimed)]
+        timed = [((place, 1, 0), word) for place, word in enumerate(self.words)]
+        return tuple(word for _, word in sorted([*placed, *timed], key=lambda pair: pair[0]))
+
+    @property
+    def text(self) -> str:
+        """All words as they were written, with single spaces between."""
+        return " ".join(word.label for word in self.spoken)

@@ -23,6 +23,7 @@ from reconstruct.models.skinning import prepare, skin
 from schemas.types import Float32, HeadTrack, Int64, Interval
 from synthetic.affect import Affect, Enacted, enact
 from synthetic.apertures import find_apertures, gap_m
+from synthetic.head_gestures import HeadGesture, gesture_tracks
 from synthetic.phonetics import FUNCTION_WORDS
 from synthetic.visemes import CHANNELS, blend, closure, ramp
 
@@ -58,6 +59,8 @@ class Manner:
     blinks_hz: float = 0.3
     turn_rad: float = 0.0
     """Yaw about which the head moves; positive turns to the subject's left."""
+    gestures: tuple[HeadGesture, ...] = ()
+    """Nods and shakes made on purpose."""
 
 
 @dataclass(frozen=True)
@@ -233,9 +236,10 @@ def _head(
     for time, _ in accents:
         depth = np.radians(rng.uniform(1.0, 4.5))
         pitch += depth * np.exp(-0.5 * ((grid - time) / 0.11) ** 2)
+    shake, nod = gesture_tracks(manner.gestures, grid)
     tracks = (
-        (manner.turn_rad + manner.head * yaw + felt.head[:, 0], YAW_LIMIT),
-        (manner.head * pitch + felt.head[:, 1], PITCH_LIMIT),
+        (manner.turn_rad + manner.head * yaw + felt.head[:, 0] + shake, YAW_LIMIT),
+        (manner.head * pitch + felt.head[:, 1] + nod, PITCH_LIMIT),
         (manner.head * roll + felt.head[:, 2], ROLL_LIMIT),
     )
     return np.stack([limit * np.tanh(track / limit) for track, limit in tracks], axis=1)

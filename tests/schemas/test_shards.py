@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from dataset_builder import MODEL_HASH, build, random_clip, records, rejected_clip, writer
@@ -20,8 +21,9 @@ from schemas.errors import TalksetError, UsageError
 from schemas.files import list_files, sha256_file
 from schemas.records import ClipRecord, clip_rows
 from schemas.tables import SHARDED, TABLES
-from schemas.types import Event, Interval, Transcription
+from schemas.types import Event, Interval, Transcription, UntimedWord
 from schemas.verify import verify_dataset
+from talkset.dataset import open_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -59,6 +61,29 @@ def test_values_come_back(tmp_path: Path) -> None:
     assert [word["label"] for word in words] == ["bin", "blue", "größe"] * 10
     assert {phone["score"] for phone in phones} == {None}  # NaN is stored as absent
     assert {event["kind"] for event in events} == {"blink"}
+
+
+def test_words_without_times_are_rows_in_their_place(tmp_path: Path) -> None:
+    record = random_clip(1)
+    assert record.transcription is not None
+    untimed = tuple(UntimedWord(label, after, "x") for label, after in (("so", 0), ("9", 2), ("10", 2)))
+    said = dataclasses.replace(record.transcription, untimed=untimed)
+    with writer(tmp_path) as target:
+        target.add(dataclasses.replace(record, transcription=said))
+        wrong = dataclasses.replace(said, untimed=(UntimedWord("so", 4, "x"),))
+        with pytest.raises(ValueError, match="after more words than the 3"):
+            target.add(dataclasses.replace(random_clip(2), transcription=wrong))
+        target.finish()
+    assert verify_dataset(tmp_path) == []
+    words = open_dataset(tmp_path)[0].words()
+    assert [word["label"] for word in words] == ["so", "bin", "blue", "9", "10", "größe"]
+    assert [word["position"] for word in words] == list(range(6))
+    assert [word["start_us"] for word in words] == [None, 0, 100_000, None, None, 200_000]
+    for word in words:
+        if word["end_us"] is None:
+            assert (word["score"], word["interpolated"], word["source"]) == (None, False, "x")
+    mean = pc.mean(pq.read_table(tmp_path / "words.parquet")["end_us"]).as_py()
+    assert mean == pytest.approx((80_000 + 180_000 + 280_000) / 3)  # tools skip what is absent
 
 
 def test_detectors_with_other_numbers_of_points_share_a_data_set(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ DESIGNED = {
     " body_joint_valid emotion_probabilities affect clip_emotion style_embedding style_model",
     "landmarks": "clip_id num_frames pts_us face_xy valid confidence blendshapes detector"
     " fingerprint pose_xyc left_hand_xyc right_hand_xyc body_detector",
-    "words": "clip_id start_us end_us label score interpolated source",
+    "words": "clip_id start_us end_us label score interpolated source position",
     "phones": "clip_id start_us end_us label score interpolated source",
     "events": "clip_id kind start_us end_us label score interpolated source",
 }

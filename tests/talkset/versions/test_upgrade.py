@@ -54,7 +54,7 @@ def test_upgraded_it_has_the_new_columns_and_the_same_values(tmp_path: Path) -> 
     for before, after in zip(old, new, strict=True):
         for name in (*old.columns, "face_xy"):
             np.testing.assert_array_equal(before[name], after[name])
-        assert before.words() == after.words()
+        assert [{**word, "position": place} for place, word in enumerate(before.words())] == after.words()
         assert before.events() == after.events()
     assert open_dataset(out, where="status == 'rejected'")[0].index["head_model"] is None
     quantiles = new.stats["signals"]["open-head"]["jaw_pose"]

@@ -1,0 +1,1 @@
+"""Manner of a clip: descriptors that people can read, and embeddings in which clips of one manner are near."""
