@@ -135,18 +135,19 @@ def write_reports(report: LabelReport, out: Path) -> list[Path]:
 
 
 def _inferred(clips: Sequence[Clip], truth: Int64, groups: Sequence[str]) -> list[Judged]:
-    """The labels of the data set over the classes that the truth has; calm counts as neutral where nobody names it."""
+    """The labels of the data set; a class that the truth does not have counts as wrong, but calm as neutral there."""
     found = [clip.read("clip_emotion") for clip in clips]
     known = [index for index, vector in enumerate(found) if vector is not None]
     if not known:
         return []
-    present = np.unique(truth[known])
+    named = set(truth[known].tolist())
     table = np.array([found[index] for index in known], dtype=np.float64)
     calm, neutral = EMOTIONS.index("calm"), EMOTIONS.index("neutral")
-    if neutral in present and calm not in present:
+    if neutral in named and calm not in named:
         table[:, neutral] += table[:, calm]
-    table = table[:, present] + 1e-9
-    table /= table.sum(1, keepdims=True)
+        table[:, calm] = 0.0
+    present = np.array(sorted(named | set(table.argmax(1).tolist())))
+    table = table[:, present]
     names = tuple(EMOTIONS[index] for index in present)
     chosen = tuple(groups[index] for index in known)
     return [Judged("inferred", names, table, np.searchsorted(present, truth[known]), chosen)]
@@ -178,7 +179,8 @@ def _scales(clips: Sequence[Clip]) -> dict[str, tuple[float, int]]:
 
 def _labels(clip: Clip) -> dict[str, Any]:
     """What the manifest said of the source."""
-    return dict(clip.index["labels"] or {})
+    stored = clip.index["labels"]
+    return dict(json.loads(stored) if isinstance(stored, str) else stored or {})
 
 
 def _number(value: Any) -> float:

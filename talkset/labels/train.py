@@ -72,7 +72,7 @@ def train_emotion(data: Path, out: Path, label: str = "emotion_given", version: 
     stored = {**trained.weights.as_json(), "trained_on": {**source.reference, "label": label}, **trained.report()}
     new = version or next_version(str(source.facts["version"]), "MINOR")
     text = (json.dumps(stored, indent=1) + "\n").encode()
-    copy_version(source, out, "train-emotion", {"label": label, **trained.report()}, new, files={FILE: text})
+    copy_version(source, out, "train-emotion", {"label": label, **trained.report()}, new, beside={FILE: text})
     return trained
 
 

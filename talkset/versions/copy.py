@@ -32,13 +32,13 @@ def copy_version(
     facts: Mapping[str, Any] | None = None,
     added: Table | None = None,
     values: Values | None = None,
-    files: Mapping[str, bytes] | None = None,
+    beside: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a version with the clips of `source`; returns its folder.
 
     `index` changes the row groups of the index. `added` is the table of a new column, named `columns/<name>`, and
     `values` makes its rows: from rows of the index when `added` has no frames, else from rows of params. `facts` go
-    into dataset.json, `files` (by path in the folder) stand beside those of the source, or in
+    into dataset.json, `beside` (by path in the folder) stand beside those of the source, or in
     their place. Raises UsageError when `out` exists, TalksetError for damage or a full disk.
     """
     sharded = [*SHARDED, *source.sidecar_tables("params")]
@@ -62,7 +62,7 @@ def copy_version(
             for table in LONG:
                 for group in source.row_groups(f"{table.name}.parquet"):
                     files.write(table.name, group)
-            for name, content in (files or {}).items():
+            for name, content in (beside or {}).items():
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(staging / name, content)
             hashes |= adopt_files(source, staging)

@@ -137,7 +137,7 @@ def test_without_a_face_or_sound_or_words_nothing_is_said() -> None:
 
 
 def test_a_missing_modality_lowers_the_confidence(open_head: HeadModel) -> None:
-    clip = performed(open_head, 47, Affect("anger", 1.0), sound=True)
+    clip = performed(open_head, 47, Affect("anger", 0.3), sound=True)
     clip = dataclasses.replace(clip, words=said("I am so angry and furious with you"))
     judges: list[EmotionClassifier] = [FaceJudge("exact"), VoiceJudge(), TextJudge()]
     whole = emotion_of(clip, judges)
