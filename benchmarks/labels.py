@@ -1,10 +1,10 @@
 """How right the labels of emotion are, beside what a simple way gives, and how fast they come.
 
-    python benchmarks/labels.py [--only faces,voices,speed] [--quick] [--cache DIR] [--calibrate]
+    python benchmarks/labels.py [--only faces,speed] [--quick] [--cache DIR] [--calibrate]
 
 faces: ten rendered heads that speak in eight classes at three intensities, through detector and fit (about eight
-minutes of one core the first time; what was detected is kept in the cache). voices: the same talkers' sound, arousal
-and class. speed: all judges of emotion over a clip, times real time. --calibrate makes the tables of
+minutes of one core the first time; what was detected is kept in the cache), by face and with the voice.
+speed: all judges of emotion over a clip, times real time. --calibrate makes the tables of
 annotate/emotion again, from other heads. Exits with 1 when a limit is missed.
 """
 
@@ -22,7 +22,7 @@ from reconstruction_parts.limits import Limits
 from reconstruct.models.registry import load_model
 from talkset.training.prepared import user_cache
 
-PARTS = ("faces", "voices", "speed")
+PARTS = ("faces", "speed")
 
 
 def main() -> int:

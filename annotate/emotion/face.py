@@ -60,10 +60,9 @@ class Table:
         """(W, 9) of units (W, U)."""
         return np.asarray(units / self.scale @ self.weights + self.bias)
 
-    def intensity(self, units: Float64, probabilities: Float64) -> Float64:
-        """(W,) 0..1: how strong the units are for each class, weighed by probability."""
-        strength = np.clip(with_sizes(units / self.scale) @ self.strength, 0, 1)
-        return np.asarray((probabilities * strength).sum(1))
+    def intensity(self, units: Float64) -> Float64:
+        """(W, 9) 0..1: how strong the units (W, U) are for each class."""
+        return np.asarray(np.clip(with_sizes(units / self.scale) @ self.strength, 0, 1))
 
 
 class FaceJudge:
@@ -98,14 +97,12 @@ class FaceJudge:
     def opinion(self, units: Float64, seen: Float64) -> Opinion:
         """What is said of units (W, U) of windows with a share of frames `seen` (W,)."""
         log_odds = self._table.log_odds(units)
-        shifted = np.exp(log_odds - log_odds.max(1, keepdims=True))
-        intensity = self._table.intensity(units, shifted / shifted.sum(1, keepdims=True))
         known = seen > 0
         return Opinion(
             source=self.name,
             log_odds=np.where(known[:, None], log_odds, 0.0).reshape(-1, NUM),
             reliability=self._table.reliability * seen,
-            intensity=np.where(known, intensity, np.nan),
+            intensity=np.where(known[:, None], self._table.intensity(units), np.nan),
             features={f"face_{unit.name}": units[:, column] for column, unit in enumerate(UNITS)},
         )
 

@@ -26,6 +26,8 @@ CIRCUMPLEX: Final = {
 VOICE_AROUSAL: Final = 0.5
 """Share of the voice in the arousal, where it is heard and its speaker is known."""
 TEXT_VALENCE: Final = 0.3
+UNTOLD: Final = 0.5
+"""Intensity of a class of which no judge tells it."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,7 @@ def fuse(opinions: Sequence[Opinion], count: int, prior: Mapping[str, float] | N
     for opinion in opinions:
         total += opinion.reliability[:, None] * np.log(softmax(opinion.log_odds) * NUM + 1e-9)
     probabilities = softmax(total)
-    felt = 1 - probabilities[:, EMOTIONS.index("neutral")]
-    intensity = _mean(opinions, "intensity", count)
-    intensity = np.where(np.isfinite(intensity), intensity, 0.5 * felt)
+    intensity = (probabilities * _strengths(opinions, count)).sum(1)
     valence, arousal = (probabilities @ np.array([CIRCUMPLEX[name][axis] for name in EMOTIONS]) for axis in (0, 1))
     strength = np.sqrt(np.clip(intensity, 0, 1))  # a weak smile is more pleasant than its share of a broad one
     arousal, valence = arousal * strength, valence * strength
@@ -65,14 +65,14 @@ def fuse(opinions: Sequence[Opinion], count: int, prior: Mapping[str, float] | N
     return Fused(probabilities, affect)
 
 
-def _mean(opinions: Sequence[Opinion], field: str, count: int) -> Float64:
-    """(count,) mean of what the opinions tell, weighted by their reliability; NaN where none does."""
-    weight, total = np.zeros(count), np.zeros(count)
+def _strengths(opinions: Sequence[Opinion], count: int) -> Float64:
+    """(count, 9) mean of how strong the opinions find each class, by reliability; `UNTOLD` where none tells."""
+    weight, total = np.zeros((count, NUM)), np.zeros((count, NUM))
     for opinion in opinions:
-        values = getattr(opinion, field)
-        if values is None:
-            continue
-        share = opinion.reliability * np.isfinite(values)
-        weight += share
-        total += share * np.nan_to_num(values)
-    return np.divide(total, weight, out=np.full(count, np.nan), where=weight > 1e-6)
+        if opinion.intensity is not None:
+            share = opinion.reliability[:, None] * np.isfinite(opinion.intensity)
+            weight += share
+            total += share * np.nan_to_num(opinion.intensity)
+    untold = np.full((count, NUM), UNTOLD)
+    untold[:, EMOTIONS.index("neutral")] = 0.0
+    return np.divide(total, weight, out=untold, where=weight > 1e-6)

@@ -65,13 +65,24 @@ _WORDS: Final[Mapping[tuple[str, float], str]] = {
     ("calm", 0.5): "quiet quietly gentle gently rest soft softly easy slowly peace breathe comfortable",
 }
 
-NEGATIONS: Final = frozenset(
-    ("not", "no", "never", "cannot", "without", "hardly", "nobody", "neither", "nor", "ain't")
-)
+NEGATIONS: Final = frozenset(("not", "no", "never", "cannot", "without", "hardly", "nobody", "neither", "nor", "ain't"))
 STRONGER: Final[Mapping[str, float]] = {
-    "very": 1.4, "so": 1.3, "really": 1.4, "extremely": 1.6, "absolutely": 1.5, "totally": 1.4, "completely": 1.4,
-    "incredibly": 1.5, "too": 1.2, "terribly": 1.4, "quite": 1.1, "slightly": 0.6, "somewhat": 0.7, "little": 0.7,
-    "almost": 0.8, "rather": 1.1,
+    "very": 1.4,
+    "so": 1.3,
+    "really": 1.4,
+    "extremely": 1.6,
+    "absolutely": 1.5,
+    "totally": 1.4,
+    "completely": 1.4,
+    "incredibly": 1.5,
+    "too": 1.2,
+    "terribly": 1.4,
+    "quite": 1.1,
+    "slightly": 0.6,
+    "somewhat": 0.7,
+    "little": 0.7,
+    "almost": 0.8,
+    "rather": 1.1,
 }
 _ENDINGS: Final = (
     ("ies", "y"),

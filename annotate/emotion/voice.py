@@ -55,6 +55,8 @@ RELIABILITY: Final = 0.35
 """With the speaker known; listeners agree on acted voices in about half of nine classes, on natural ones in fewer."""
 UNKNOWN_SPEAKER: Final = 0.4
 """Factor without."""
+LEAST_PROFILE: Final = 1.0
+"""Square of a profile's length below which its class is taken for weaker than it sounds."""
 _VOICED_S: Final = 0.25
 """Least voiced speech of a window that is judged for itself."""
 _SPLIT_HZ: Final = 1000.0
@@ -108,12 +110,15 @@ class VoiceJudge:
         known = np.isfinite(scores)
         distance = np.where(known[:, None], scores[:, None] - profiles, 0.0)
         arousal = np.tanh(np.where(known, scores, 0.0) @ np.array(AROUSAL))
+        strength = np.where(known, scores, 0.0) @ profiles.T / np.maximum((profiles**2).sum(1), LEAST_PROFILE)
+        strength[:, EMOTIONS.index("neutral")] = 0.0
         factor = RELIABILITY * (1.0 if self._own else UNKNOWN_SPEAKER)
         named = {f"voice_{name}": table[:, column] for column, name in enumerate(FEATURES)}
         return Opinion(
             source=self.name,
             log_odds=np.asarray(-0.5 * (distance**2).sum(2)).reshape(len(windows), NUM),
             reliability=factor * (0.5 + 0.5 * voiced),
+            intensity=np.clip(strength, 0, 1) if self._own else None,
             arousal=np.asarray(arousal),
             features=named,
         )

@@ -23,12 +23,9 @@ from synthetic.make import perform
 
 Float64 = NDArray[np.float64]
 
-HEADS: Final = {
-    **dict.fromkeys(range(501, 509), (0.5, 1.0)),
-    **dict.fromkeys(range(509, 515), (1 / 3, 2 / 3)),
-}
+HEADS: Final = dict.fromkeys(range(501, 509), (0.5, 1.0))
 """Seed of each head -> intensities."""
-EXACT_HEADS: Final = tuple(range(601, 631))
+EXACT_HEADS: Final = tuple(range(601, 616))
 INTENSITY_PULL: Final = 1.0
 PRIORS: Final = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Strengths of the pull to the rules, of which the one that predicts left-out heads best is taken."""

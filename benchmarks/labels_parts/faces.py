@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.emotion import opinions_of
+from annotate.emotion import emotion_of
 from annotate.emotion.action_units import UNITS, action_units, over_window
-from annotate.emotion.base import NUM, softmax
+from annotate.emotion.base import NUM, EmotionClassifier
 from annotate.emotion.face import RULES, FaceJudge
+from annotate.emotion.voice import OwnVoice, VoiceJudge, features, own_voice, voice_frames
+from annotate.performance import Performance
+from annotate.sound import RATE
 from labels_parts.acted import LEVELS, Acted, acted, talker_of
 from labels_parts.calibrate import rest_of
 from labels_parts.setting import Setting
@@ -24,6 +28,7 @@ Float64 = NDArray[np.float64]
 HEADS: Final = tuple(range(101, 111))
 CLASSES: Final = EMOTIONS[:8]
 """Without calm, which a face does not tell from neutral."""
+EVEN: Final = dict.fromkeys(EMOTIONS, 1 / NUM)
 TOP1, CORRELATION, CALIBRATION = 0.85, 0.8, 0.1
 
 
@@ -39,9 +44,20 @@ def faces(setting: Setting) -> None:
     truth = np.array([EMOTIONS.index(clip.talker.affect.emotion) for clip in clips])
     strength = np.array([clip.talker.affect.intensity for clip in clips])
     rests = {head: rest_of([clip for clip in clips if clip.talker.shape_seed == head]) for head in heads}
+    voices = {head: voice_of([clip for clip in clips if clip.talker.shape_seed == head]) for head in heads}
     ways = {
-        "speaker's clips known": [_judged(FaceJudge("speaker", rests[c.talker.shape_seed]), c) for c in clips],
-        "clip alone": [_judged(FaceJudge("clip", c.identity), c) for c in clips],
+        "speaker's clips known": [
+            _judged(c.performance, FaceJudge("speaker", rests[c.talker.shape_seed])) for c in clips
+        ],
+        "clip alone": [_judged(c.performance, FaceJudge("clip", c.identity)) for c in clips],
+        "face and voice, speaker known": [
+            _judged(
+                dataclasses.replace(c.performance, samples=c.sound),
+                FaceJudge("speaker", rests[c.talker.shape_seed]),
+                VoiceJudge(voices[c.talker.shape_seed]),
+            )
+            for c in clips
+        ],
         "naive: most prototype units": [_naive(c, rests[c.talker.shape_seed]) for c in clips],
         "peer: majority class": [(np.eye(NUM)[0], 0.0)] * len(clips),
     }
@@ -60,13 +76,23 @@ def faces(setting: Setting) -> None:
         cells += [_correlation(level, strength), ece(chosen, truth)]
         print(f"  {name:30}" + "".join(f"{cell:12.2f}" for cell in cells), flush=True)
         found[name] = chosen, level
+    together = found["face and voice, speaker known"]
     probabilities, level = found["speaker's clips known"]
     _print_confusion(truth[full], probabilities[full].argmax(1))
     check = setting.limits.check
     check("face: top-1 at intensity 1", float((probabilities.argmax(1) == truth)[full].mean()), TOP1, "", at_least=True)
     check("face: correlation of the intensity", _correlation(level, strength), CORRELATION, "", at_least=True)
+    claim = "face and voice: correlation of the intensity"
+    check(claim, _correlation(together[1], strength), CORRELATION, "", at_least=True)
+    check("face and voice: expected calibration error", ece(together[0], truth), CALIBRATION, "")
     check("face: expected calibration error, all intensities", ece(probabilities, truth), CALIBRATION, "")
     check("face: expected calibration error, intensity 1", ece(probabilities[full], truth[full]), CALIBRATION, "")
+
+
+def voice_of(clips: Sequence[Acted]) -> OwnVoice:
+    """A speaker's own voice, from all clips alike."""
+    rows = [features(voice_frames(c.sound), np.zeros(0), 0.0, len(c.sound) / RATE) for c in clips]
+    return own_voice(rows)
 
 
 def _near(take: NDArray[np.int64], place: int, truth: NDArray[np.int64], strength: Float64) -> NDArray[np.bool_]:
@@ -74,14 +100,12 @@ def _near(take: NDArray[np.int64], place: int, truth: NDArray[np.int64], strengt
     return (np.isclose(strength, LEVELS[place]) & (truth > 0)) | ((truth == 0) & (take == place))
 
 
-def _judged(judge: FaceJudge, clip: Acted) -> tuple[Float64, float]:
-    """Probabilities (9,) and intensity of a whole clip, by the face alone under an even prior."""
-    windows, [opinion] = opinions_of(clip.performance, [judge])
-    del windows
-    probabilities = softmax(opinion.reliability[-1] * opinion.log_odds[-1])
-    if opinion.intensity is None:
-        raise ValueError("the judge of faces tells no intensity")
-    return np.asarray(probabilities), float(opinion.intensity[-1])
+def _judged(clip: Performance, *judges: EmotionClassifier) -> tuple[Float64, float]:
+    """Probabilities (9,) and intensity of a whole clip under an even prior."""
+    found = emotion_of(clip, judges, prior=EVEN)
+    if found is None:
+        return np.full(NUM, 1 / NUM), 0.0
+    return found.track.clip.astype(np.float64), found.affect[0]
 
 
 def _naive(clip: Acted, rest: NDArray[np.float32]) -> tuple[Float64, float]:

@@ -89,7 +89,9 @@ def test_what_is_ordinary_for_the_speaker_changes_the_answer_and_the_key(
 
 def test_stages_run_only_where_they_are_asked_for(clip: tuple[ClipItem, dict[str, Result]]) -> None:
     item, _ = clip
-    on, off, alone = (load_config(None, [*QUICK, *more]) for more in ([], ["emotion.enabled=false"], ["emotion.rest_from=clip"]))
+    on, off, alone = (
+        load_config(None, [*QUICK, *more]) for more in ([], ["emotion.enabled=false"], ["emotion.rest_from=clip"])
+    )
     assert ORDINARY.wanted(View(item, on, {}))
     assert not ORDINARY.wanted(View(item, alone, {}))
     assert not ORDINARY.wanted(View(dataclasses.replace(item, speaker=None), on, {}))

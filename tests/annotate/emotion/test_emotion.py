@@ -29,7 +29,7 @@ from synthetic.make import perform
 from synthetic.talker import random_talker
 
 PEOPLE = (41, 42, 43, 44)
-"""Unlike those of the calibration (501 to 514, 601 to 630)."""
+"""Unlike those of the calibration (501 to 508, 601 to 615)."""
 FACES = tuple(name for name in EMOTIONS if name != "calm")
 
 

@@ -85,7 +85,9 @@ def test_figures_whose_value_is_known() -> None:
     assert row == (pytest.approx(0.9), pytest.approx(0.5), 10)
 
 
-def made_up(people: int, separation: float, seed: int = 0) -> tuple[Table, np.ndarray[tuple[int], np.dtype[np.int64]], list[str]]:
+def made_up(
+    people: int, separation: float, seed: int = 0
+) -> tuple[Table, np.ndarray[tuple[int], np.dtype[np.int64]], list[str]]:
     rng = np.random.default_rng(seed)
     emotion = rng.integers(0, 3, 40 * people)
     groups = [f"p{i // 40}" for i in range(40 * people)]
