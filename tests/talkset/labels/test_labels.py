@@ -42,9 +42,15 @@ def felt_clip(model: HeadModel, speaker: int, emotion: str, take: int) -> ClipRe
     assert made.landmarks is not None
     index = {
         **made.index,
-        **{"clip_id": f"clip_{number}", "source_id": f"s{number}", "source_sha256": f"{number:064x}"},
-        **{"speaker": f"p{speaker}", "emotion_given": emotion, "emotion_given_intensity": affect.intensity},
-        **{"emotion_intensity": 0.5 * affect.intensity + 0.1, "model_sha256": model.sha256, "has_audio": False},
+        "clip_id": f"clip_{number}",
+        "source_id": f"s{number}",
+        "source_sha256": f"{number:064x}",
+        "speaker": f"p{speaker}",
+        "emotion_given": emotion,
+        "emotion_given_intensity": affect.intensity,
+        "emotion_intensity": 0.5 * affect.intensity + 0.1,
+        "model_sha256": model.sha256,
+        "has_audio": False,
         "labels": {"emotion": emotion, "valence": str(-0.5 if emotion in ("anger", "sadness") else 0.5)},
         "valence": -0.4 if emotion in ("anger", "sadness") else 0.6,
     }
