@@ -46,12 +46,25 @@ def speakers(limits: Limits, seed: int = 0) -> None:
             counts = _measured(folder, f"{panels}off", concatenated(scenes), panels)
             rows.append((f"{panels} people, a voice from elsewhere", _shown(counts)))
             voice_over += counts[3]
+        rows += [(name, _shown(counts)) for name, counts in _alone(people, folder, limits.quick, rng)]
     heads = ["frames", "ours", "biggest", "envelope", "clips", "right"]
-    table("who speaks: frames with speech, share that is right; clips", heads, rows, 42)
+    table("who speaks: frames with speech, share that is right; clips", heads, rows, 44)
     limits.check("frames with speech whose speaker is right", total[1] / total[0], 0.9, "", at_least=True)
     limits.check("clips of another person than the speaker", total[3] - total[2], 0, "clips")
     limits.check("clips that were made of scenes with a speaker", total[3], 1, "clips", at_least=True)
     limits.check("clips of voices from elsewhere", voice_over, 0, "clips")
+
+
+def _alone(
+    people: list[Recording], folder: Path, quick: bool, rng: np.random.Generator
+) -> Iterator[tuple[str, Counts]]:
+    """One moving face: its own voice, another one, or both by turns. What passes is told, not limited."""
+    count = 2 if quick else 2 * SCENES
+    films = {"own": (True,), "other": (False,), "turns": (True, False)}
+    names = {"own": "1 person, the own voice", "other": "1 person, a voice from elsewhere", "turns": "both by turns"}
+    for name, seen in films.items():
+        scenes = [_scene(people, 1, False, seen[i % len(seen)], rng) for i in range(count)]
+        yield f"{names[name]}: {count} scenes", _measured(folder, f"1{name}", concatenated(scenes), 1)
 
 
 def _scene(people: list[Recording], panels: int, still: bool, seen: bool, rng: np.random.Generator) -> Film:

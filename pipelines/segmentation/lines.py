@@ -22,6 +22,7 @@ BLOCK: Final = 8
 ONE_COLOUR: Final = 0.2
 """Standard deviation of a change over its RMS, below which it is the same everywhere."""
 
+
 @dataclass(frozen=True)
 class Fit:
     """How well how many pixels must fit the line."""
