@@ -27,6 +27,10 @@ from schemas.label_config import LanguageModelConfig, MotionEventsConfig, Semant
 class SegmentConfig:
     """From source to clips: shots, dominant face, lengths."""
 
+    shot_backend: str = "adaptive"
+    """`adaptive` (embedded: PySceneDetect's detector, and fades) or `transnetv2` (a network from a file finds both)."""
+    shot_weights_path: str | None = None
+    """TorchScript or ONNX file of the network; `docs/segmentation.md` says what goes in and out."""
     shot_threshold: float = 3.0
     """PySceneDetect AdaptiveDetector: ratio of the frame score to its neighbourhood that makes a cut."""
     detect_every_s: float = 0.2
