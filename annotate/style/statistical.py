@@ -13,6 +13,7 @@ face at rest as the fit reads it - is part of the style, as a stranger would tak
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,7 +24,7 @@ from annotate.performance import Performance
 from annotate.signals import HZ, even, runs, smooth
 from annotate.style.descriptors import describe
 from annotate.style.voice import Voice, listen
-from schemas.types import Float32, Style
+from schemas.types import Style
 
 Float64 = NDArray[np.float64]
 
@@ -169,13 +170,19 @@ def embed(clip: Performance, voice: Voice | None = None) -> Style | None:
     return Style(f"{NAME}/{'+'.join(present)}", whole.astype(np.float32))
 
 
+@dataclass(frozen=True)
+class StatisticalEncoder:
+    """See `annotate.style.StyleEncoder`."""
+
+    name: str = NAME
+
+    def embed(self, clip: Performance, voice: Voice | None = None) -> Style | None:
+        """See the protocol."""
+        return embed(clip, voice)
+
+
 def distance(one: Style, other: Style) -> float:
     """How far two styles are apart; infinite for those of different models."""
     if one.model != other.model:
         return float("inf")
     return float(np.linalg.norm(one.embedding.astype(np.float64) - other.embedding.astype(np.float64)))
-
-
-def as_array(styles: list[Style]) -> Float32:
-    """(N, K) embeddings of one model."""
-    return np.stack([style.embedding for style in styles])
