@@ -59,6 +59,16 @@ class SourceItem:
 
 
 @dataclass(frozen=True)
+class Ordinary:
+    """What is ordinary for a speaker; a part is None where no clip tells it."""
+
+    face: tuple[float, ...] | None
+    """(52,) ARKit weights of the face at rest, as `pipelines.surface` measures them."""
+    voice: tuple[float, ...] | None
+    """(7,) medians of `annotate.emotion.voice.FEATURES`, NaN where unknown."""
+
+
+@dataclass(frozen=True)
 class ClipItem:
     """A clip of a source video."""
 
@@ -72,6 +82,8 @@ class ClipItem:
     """Of the source; one that is remote is fetched again where its file is not here (any more)."""
     person: Known | None = None
     """Shape and focal length where other clips have a say in them."""
+    ordinary: Ordinary | None = None
+    """Of the speaker, where enough clips tell it."""
     spoken: Transcription | None = None
     """Words and phones on the source clock in and about the clip, where the source has any."""
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import yaml
 
 from schemas.errors import UsageError
-from schemas.label_config import LanguageModelConfig, MotionEventsConfig, SemanticsConfig, StyleConfig
+from schemas.label_config import EmotionConfig, LanguageModelConfig, MotionEventsConfig, SemanticsConfig, StyleConfig
 
 
 @dataclass(frozen=True)
@@ -498,6 +498,7 @@ class Config:
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    emotion: EmotionConfig = field(default_factory=EmotionConfig)
     motion_events: MotionEventsConfig = field(default_factory=MotionEventsConfig)
     style: StyleConfig = field(default_factory=StyleConfig)
     semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
