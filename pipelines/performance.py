@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from annotate.performance import Hands, Performance
 from reconstruct.camera import FACING_CAMERA
+from reconstruct.landmarks.lids import lid_openings
 from reconstruct.landmarks.lips import lip_shape
 from schemas.errors import UsageError
 from schemas.types import BodyTrack, Float32, HeadTrack, LandmarkTrack, Transcription
@@ -52,6 +53,7 @@ def performance_of(
         head=_angles(rotation, head.valid),
         gaze=_gaze(rotation, head),
         lip_opening=opening,
+        lid_opening=lid_openings(landmarks),
         samples=samples,
         words=words,
         phones=phones,
