@@ -32,14 +32,13 @@ OF_LARGEST: Final = 0.4
 LONGEST_S: Final = 0.6
 APART_S: Final = 0.16
 """Least time from one blink to the next."""
-ONE_SIDED: Final = 0.4
-"""Where one eye loses less than this share of what the other does, it is a wink."""
 
 
 def find_blinks(clip: Performance) -> list[Event]:
     """Blinks of a clip, from the opening of its eyes, or from weights of eyeBlink where that was not measured.
 
-    Score: how much the eyes lose above `CLOSING` (half at it), times the agreement of both sides.
+    Score: how much the eyes lose above `CLOSING` (half at it), times the agreement of both sides. Of one eye alone it
+    is taken for a blink whose other side is badly seen, as in the shade, with half the score: winks are rare.
     """
     if clip.lid_opening is not None:
         return _blinks(clip.pts_us, clip.lid_opening.astype(np.float64))
@@ -69,7 +68,7 @@ def _blinks(pts_us: Int64, opening: Float64) -> list[Event]:
     found = []
     for peak, width, start, end in zip(peaks - 1, widths, starts - 1, ends - 1, strict=True):
         weaker, stronger = sorted(lost[:, peak].tolist())
-        if not known[peak] or width / HZ > LONGEST_S or weaker < ONE_SIDED * stronger:
+        if not known[peak] or width / HZ > LONGEST_S:
             continue
         sure = 1 / (1 + np.exp(-(both[peak + 1] - CLOSING) / SPREAD)) * (0.5 + 0.5 * weaker / stronger)
         at = np.interp([start, end], np.arange(len(grid)), grid)
