@@ -26,7 +26,7 @@ class Hands:
 
     @property
     def seen(self) -> Bool:
-        """(T, 2)"""
+        """(T, 2) whether each wrist is seen."""
         return np.asarray(np.isfinite(self.wrists_m).all(2))
 
 

@@ -26,7 +26,9 @@ def lid_openings(track: LandmarkTrack) -> Float32:
         across = inner - outer
         width = np.maximum(np.linalg.norm(across, axis=1), 1e-6)
         down = np.stack([-across[:, 1], across[:, 0]], axis=1) / width[:, None]
-        upper, lower = (_height(points, list(getattr(topology, f"{name}_eye_{lid}")), outer, down) for lid in ("upper", "lower"))
+        upper, lower = (
+            _height(points, list(getattr(topology, f"{name}_eye_{lid}")), outer, down) for lid in ("upper", "lower")
+        )
         found[track.valid, side] = np.abs(lower - upper) / width
     return found
 
