@@ -21,9 +21,6 @@ FARTHEST: Final = 2.5
 BLOCK: Final = 8
 ONE_COLOUR: Final = 0.2
 """Standard deviation of a change over its RMS, below which it is the same everywhere."""
-HOPELESS: Final = 1.5
-"""Times the allowed distance from the line that the loosest fit may have at first sight."""
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -48,6 +45,8 @@ FITS: Final = (
     Fit(0.85, 0.15, 0.10, 12.0),
     Fit(0.75, 0.15, 0.10, 12.0),
 )
+FIRST_SIGHT: Final = Fit(0.75, 0.30, 0.18, 0.0)
+"""What the loosest fit has at least before its pixels are chosen again."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,7 @@ def line_of(away: Float32) -> Line | None:
         return None
     kept = np.ones_like(along)
     off = _off_pixels(away, along, kept)
-    loosest = _fitted(away, along, length, square, _least(off, FITS[-1].part), FITS[-1])
-    if loosest.residual > HOPELESS * FITS[-1].mean:
+    if _fitted(away, along, length, square, _least(off, FIRST_SIGHT.part), FIRST_SIGHT).residual > FIRST_SIGHT.mean:
         return None  # most windows end here
     for fit in FITS:
         if fit.part < 1:  # twice, with the course that the pixels have which fit

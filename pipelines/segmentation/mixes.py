@@ -36,6 +36,8 @@ FOOT: Final = 0.12
 """Part of the course at either end that is reckoned, not measured."""
 STILL: Final = 0.03
 """How far a may be from its ends in frames of one view: what noise and motion make of 0."""
+UNSTEADY: Final = 0.25
+"""How far a may be from a steady course between the ends of a mix: easing in and out takes 0.1, lost frames as much."""
 BACKWARD: Final = 0.06
 """How far a may fall back: noise and motion."""
 SLACK: Final = 0.08
@@ -269,7 +271,7 @@ def _off_cut(away: Float32, along: Float32) -> bool:
 
 
 def _span_of(course: Float32) -> tuple[int, int] | None:
-    """First and one past the last place of a course that mix; None where hardly any do.
+    """First and one past the last place of a course that mix; None where hardly any do, or at changing speed.
 
     The views themselves move a little, so the ends are where a straight line through the middle leads; a course that
     sets in slowly begins earlier.
@@ -285,7 +287,9 @@ def _span_of(course: Float32) -> tuple[int, int] | None:
     first = int(before[-1]) + 1 if len(before) else 0
     last = high + 1 + int(after[0]) if len(after) else len(course)
     first = max(0, low - tail - reach, min(first, low - tail))
-    return first, min(len(course), high + 1 + tail + reach, max(last, high + 1 + tail))
+    last = min(len(course), high + 1 + tail + reach, max(last, high + 1 + tail))
+    steady = np.arange(1, last - first + 1) / (last - first + 1)
+    return None if np.abs(course[first:last] - steady).max() > UNSTEADY else (first, last)
 
 
 def _without(first: int, last: int, cuts: Sequence[int]) -> tuple[int, int]:

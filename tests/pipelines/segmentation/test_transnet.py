@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up_transnet import write_flashes
 from numpy.typing import NDArray
 from torch import nn
 
@@ -67,6 +68,14 @@ def test_a_run_is_a_transition(tmp_path: Path) -> None:
     found = shots(weights(tmp_path), levels)
     assert found.transitions == [Span(59 * STEP, 78 * STEP)]
     assert found.shots == [Span(0, 59 * STEP), Span(78 * STEP, len(levels) * STEP)]
+
+
+def test_an_onnx_graph_is_a_network_too(tmp_path: Path) -> None:
+    """Its frames are white where it is certain: one before a cut, many in a fade."""
+    levels = [255 if i == 33 or 70 <= i < 80 else 0 for i in range(130)]
+    found = shots(write_flashes(tmp_path / "net.onnx"), levels)
+    assert found.transitions == [Span(70 * STEP, 80 * STEP)]
+    assert found.shots == [Span(a * STEP, b * STEP) for a, b in ((0, 34), (34, 70), (80, 130))]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 50, 51, 99, 100, 101])
