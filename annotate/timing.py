@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from schemas.types import Interval
+from schemas.types import Interval, UntimedWord
 
 LEAST_GAP_US: Final = 20_000
 """Room that each word needs to be placed between its neighbours."""
@@ -35,8 +35,8 @@ class TimedWord:
         return self.start_us is not None and self.end_us is not None and self.end_us > self.start_us
 
 
-def settle(words: Sequence[TimedWord], source: str) -> tuple[tuple[Interval, ...], tuple[str, ...]]:
-    """Intervals of all words that have times or room for them, in order, and the labels of those that have neither.
+def settle(words: Sequence[TimedWord], source: str) -> tuple[tuple[Interval, ...], tuple[UntimedWord, ...]]:
+    """Intervals of all words that have times or room for them, and the words that have neither, each in order.
 
     A run of words without times is placed evenly between its neighbours where each gets 20 ms, marked interpolated,
     with a score of NaN. A word that begins before the one in front of it ends begins there instead; one that then has
@@ -51,7 +51,7 @@ def settle(words: Sequence[TimedWord], source: str) -> tuple[tuple[Interval, ...
         start_us, reached = max(reached, word.start_us), word.end_us
         known.append(Interval(start_us, reached, word.label, word.score, word.interpolated, source))
     timed: list[Interval] = []
-    untimed: list[str] = []
+    untimed: list[UntimedWord] = []
     for missing, group in itertools.groupby(range(len(words)), key=lambda place: known[place] is None):
         places = list(group)
         if not missing:
@@ -60,7 +60,7 @@ def settle(words: Sequence[TimedWord], source: str) -> tuple[tuple[Interval, ...
         labels = [words[place].label for place in places]
         following = known[places[-1] + 1] if places[-1] + 1 < len(words) else None
         if not timed or following is None or following.start_us - timed[-1].end_us < LEAST_GAP_US * len(labels):
-            untimed += labels
+            untimed += [UntimedWord(label, len(timed), source) for label in labels]
             continue
         edges = np.linspace(timed[-1].end_us, following.start_us, len(labels) + 1).round().astype(int).tolist()
         spans = itertools.pairwise(edges)

@@ -92,7 +92,7 @@ def check_words(samples: Float32 | Sound, alignment: Alignment) -> WordReport:
     uncovered = 1.0 - covered / speaking if speaking else 0.0
     offset, drift = _offsets_ms(words, probability)
     rate = _words_per_minute(words)
-    repeated = repeated_words([word.label for word in words])
+    repeated = repeated_words([word.label for word in alignment.spoken])
     raised = {
         "wrong_transcript": alignment.mismatch > WRONG_TRANSCRIPT,
         "recognized": alignment.recognised,

@@ -70,7 +70,8 @@ def word_errors_ms(dataset: Dataset) -> dict[str, float]:
         align = Path(str(clip.index["source_uri"])).with_suffix(".align")
         if align.is_file():
             start = clip.index["start_us"]
-            found = np.array([[w["start_us"] + start, w["end_us"] + start] for w in clip.words()]) / 1000
+            timed = [word for word in clip.words() if word["start_us"] is not None]
+            found = np.array([[word["start_us"] + start, word["end_us"] + start] for word in timed]) / 1000
             truth = true_boundaries_ms(align)
             errors[align.stem] = float(np.abs(found - truth).mean()) if found.shape == truth.shape else float("inf")
     return errors

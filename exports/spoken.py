@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from schemas.errors import TalksetError, UsageError
 from schemas.files import is_safe_path, named_errors, write_atomic
-from schemas.types import Interval
+from schemas.types import Interval, Transcription, UntimedWord
 
 MEND: Final = "Run `talkset verify` on the data set"
 TIERS: Final = ("words", "phones")
@@ -31,7 +31,7 @@ class SpokenClip(Protocol):
         """Length of the clip."""
 
     def words(self) -> Sequence[Mapping[str, Any]]:
-        """Rows with start_us and end_us from the start of the clip, and label."""
+        """Rows with start_us and end_us from the start of the clip, both None where they are not known, and label."""
 
     def phones(self) -> Sequence[Mapping[str, Any]]:
         """The same of the phones."""
@@ -60,6 +60,7 @@ def stored_clips(root: Path) -> Iterator[StoredClip]:
     Raises UsageError for a folder that holds no data set, TalksetError(corrupt_data) for tables that cannot be read.
     """
     index = _table(root, "index", ["clip_id", "status", "start_us", "end_us"])
+    # older data sets have no `position`: there, rows come in the order of their times
     columns = ["clip_id", "start_us", "end_us", "label", "score", "interpolated", "source"]
     spoken = {name: _by_clip(_table(root, name, columns)) for name in TIERS}
     for row in index.to_pylist():
@@ -90,7 +91,7 @@ def write_each(dataset: Path, folder: Path, suffix: str, text_of: Callable[[Spok
 
 
 def intervals(rows: Sequence[Mapping[str, Any]]) -> list[Interval]:
-    """Rows of a table as intervals, in the order of their times; a score that is not there is NaN."""
+    """Rows with times as intervals, in the order of their times; a score that is not there is NaN."""
     found = [
         Interval(
             row["start_us"],
@@ -101,8 +102,20 @@ def intervals(rows: Sequence[Mapping[str, Any]]) -> list[Interval]:
             str(row.get("source", "")),
         )
         for row in rows
+        if row["start_us"] is not None
     ]
     return sorted(found, key=lambda interval: (interval.start_us, interval.end_us))
+
+
+def transcription(clip: SpokenClip) -> Transcription:
+    """Words with and without times, and phones."""
+    timed, untimed = 0, []
+    for row in clip.words():
+        if row["start_us"] is None:
+            untimed.append(UntimedWord(row["label"], timed, str(row.get("source", ""))))
+        else:
+            timed += 1
+    return Transcription(tuple(intervals(clip.words())), tuple(intervals(clip.phones())), tuple(untimed))
 
 
 def seconds(time_us: int) -> str:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from exports.cues import cues, stamp
-from exports.spoken import intervals, write_each
-from schemas.types import Interval
+from exports.spoken import transcription, write_each
+from schemas.types import Interval, Transcription
 
 SUFFIX: Final = ".vtt"
 _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
-def vtt(words: Sequence[Interval]) -> str:
-    """Cues of words in order; every word but the first of a cue follows a time stamp."""
+def vtt(text: Transcription) -> str:
+    """Cues of words in order; every word with times but the first of a cue follows a time stamp."""
     blocks = ["WEBVTT\n"]
-    for line in cues(words):
-        start, end = stamp(line[0].start_us, "."), stamp(line[-1].end_us, ".")
-        parts = [line[0].label.translate(_ESCAPES)]
-        # a stamp must lie inside its cue, after the one before
-        parts += [f"<{stamp(word.start_us, '.')}>{word.label.translate(_ESCAPES)}" for word in line[1:]]
+    for line in cues(text):
+        start, end = stamp(line.start_us, "."), stamp(line.end_us, ".")
+        parts = []
+        for word in line.words:
+            # a stamp must lie inside its cue, after the one before
+            later = isinstance(word, Interval) and word.start_us > line.start_us
+            parts.append((f"<{stamp(word.start_us, '.')}>" if later else "") + word.label.translate(_ESCAPES))
         blocks.append(f"{start} --> {end}\n{' '.join(parts)}\n")
     return "\n".join(blocks)
 
 
 def export_vtt(dataset: Path, folder: Path) -> list[Path]:
     """Write <clip_id>.vtt for every accepted clip of a data set; see `exports.spoken.write_each`."""
-    return write_each(dataset, folder, SUFFIX, lambda clip: vtt(intervals(clip.words())))
+    return write_each(dataset, folder, SUFFIX, lambda clip: vtt(transcription(clip)))

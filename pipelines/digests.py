@@ -31,13 +31,15 @@ LICENCES: Final = {
 
 
 def model_digests(config: Config) -> dict[str, str]:
-    """Role -> content hash or versioned name, for the head model, finder, cuts, speech, speaker, detector,
-    embedding, aligner and sync.
+    """Role -> content hash or versioned name, for the head model, finder, cuts, speech, speaker, detector, embedding,
+    aligner, sync, emotion and style encoder.
 
     Builds the open head when it is not built yet. Raises UsageError for an unknown name, TalksetError corrupt_data or
     missing_model for a model file that cannot be read.
     """
     from annotate.align import aligner_version
+    from annotate.emotion.make import judges_version
+    from annotate.style import encoder_name
     from annotate.sync import make_estimator
     from reconstruct import embedding_files
     from reconstruct.landmarks import make_detector
@@ -53,6 +55,8 @@ def model_digests(config: Config) -> dict[str, str]:
         "embedding": f"v{embedding_files.VERSION}" + (f"-{given}" if given else ""),
         "aligner": aligner,
         "sync": make_estimator(config.sync).name if config.sync.enabled else "",
+        "emotion": judges_version(config.emotion) if config.emotion.enabled else "",
+        "style_encoder": encoder_name(config.style.encoder) if config.style.enabled else "",
         **body_digests(config),
     }
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 import yaml
 
 from schemas.errors import UsageError
+from schemas.label_config import EmotionConfig, LanguageModelConfig, MotionEventsConfig, SemanticsConfig, StyleConfig
 
 
 @dataclass(frozen=True)
@@ -501,6 +502,11 @@ class Config:
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    emotion: EmotionConfig = field(default_factory=EmotionConfig)
+    motion_events: MotionEventsConfig = field(default_factory=MotionEventsConfig)
+    style: StyleConfig = field(default_factory=StyleConfig)
+    semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
+    language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     shards: ShardConfig = field(default_factory=ShardConfig)

@@ -12,9 +12,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.errors import REASONS
+from schemas.labels import EVENT_KINDS
 from schemas.ranges import out_of_range, scalar_out_of_range
-from schemas.tables import EVENTS, INDEX, LANDMARKS, PARAMS, SAFE_NAME, STATUSES, WORDS, Column, Table
-from schemas.types import BodyLandmarks, BodyTrack, Event, HeadTrack, Interval, LandmarkTrack, Transcription
+from schemas.tables import EVENTS, INDEX, LANDMARKS, PARAMS, PHONES, SAFE_NAME, STATUSES, WORDS, Column, Table
+from schemas.types import (
+    BodyLandmarks,
+    BodyTrack,
+    EmotionTrack,
+    Event,
+    HeadTrack,
+    Interval,
+    LandmarkTrack,
+    Style,
+    Transcription,
+)
 
 Row = dict[str, Any]
 _PLACED = ("shard", "row")
@@ -37,6 +48,8 @@ class ClipRecord:
     """Text of a `schemas.fingerprint.Fingerprint`."""
     body: BodyTrack | None = None
     body_landmarks: BodyLandmarks | None = None
+    emotion: EmotionTrack | None = None
+    style: Style | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ def clip_rows(record: ClipRecord) -> ClipRows:
             raise ValueError(f"clip {clip_id}: an accepted clip needs the index value {name}")
     duration_us = index["end_us"] - index["start_us"]
     common = {"clip_id": clip_id, "num_frames": index["num_frames"], "pts_us": record.landmarks.pts_us}
-    params = _track_row(PARAMS, {**common, **vars(record.head), **_body_params(record)})
+    params = _track_row(PARAMS, {**common, **vars(record.head), **_body_params(record), **_labels(record)})
     found = {**vars(record.landmarks), "fingerprint": record.fingerprint, **_body_points(record)}
     landmarks = _track_row(LANDMARKS, {**common, **found})
     pts = params["pts_us"]
@@ -87,9 +100,9 @@ def clip_rows(record: ClipRecord) -> ClipRows:
         index,
         params,
         landmarks,
-        [_interval_row(clip_id, duration_us, word) for word in text.words],
-        [_interval_row(clip_id, duration_us, phone) for phone in text.phones],
-        [_interval_row(clip_id, duration_us, event) for event in record.events],
+        _word_rows(clip_id, duration_us, text),
+        [_interval_row(clip_id, duration_us, PHONES, vars(phone)) for phone in text.phones],
+        [_interval_row(clip_id, duration_us, EVENTS, vars(event)) for event in record.events],
         record.head.head_model,
     )
 
@@ -109,6 +122,18 @@ def _body_params(record: ClipRecord) -> Row:
     for name in _BODY_PARAMS[2:-1]:
         values[name] = np.where(record.head.valid[:, None], values[name], np.float32(np.nan))
     return values
+
+
+def _labels(record: ClipRecord) -> Row:
+    """Columns of emotion and style, None without them; what the sound tells holds where no face is seen, too."""
+    emotion, style = record.emotion, record.style
+    return {
+        "emotion_probabilities": None if emotion is None else emotion.probabilities,
+        "affect": None if emotion is None else emotion.affect,
+        "clip_emotion": None if emotion is None else emotion.clip,
+        "style_embedding": None if style is None else style.embedding,
+        "style_model": None if style is None else style.model,
+    }
 
 
 def _body_points(record: ClipRecord) -> Row:
@@ -216,10 +241,31 @@ def _check_shape(column: Column, array: NDArray[Any], sizes: dict[str | int, int
     return array.astype(kind, copy=False)
 
 
-def _interval_row(clip_id: str, duration_us: int, interval: Interval) -> Row:
-    name = f"clip {clip_id}: {interval.label!r}"
-    if not 0 <= interval.start_us <= interval.end_us <= duration_us:
-        raise ValueError(f"{name} at {interval.start_us}..{interval.end_us} us is outside 0..{duration_us}")
-    table = EVENTS if isinstance(interval, Event) else WORDS
-    values = {"clip_id": clip_id, **vars(interval)}
-    return {column.name: _scalar(column, values[column.name], f"{name} {column.name}") for column in table.columns}
+def word_values(text: Transcription) -> list[Row]:
+    """Values of all words in their order, as the table has them but without the clip; a score may be NaN."""
+    absent: Row = {"start_us": None, "end_us": None, "score": None, "interpolated": False}
+    rows = []
+    for place, word in enumerate(text.spoken):
+        known = vars(word) if isinstance(word, Interval) else {**absent, "label": word.label, "source": word.source}
+        rows.append({**known, "position": place})
+    return rows
+
+
+def _word_rows(clip_id: str, duration_us: int, text: Transcription) -> list[Row]:
+    if not all(0 <= word.after <= len(text.words) for word in text.untimed):
+        raise ValueError(
+            f"clip {clip_id}: a word without a time is after more words than the {len(text.words)} there are"
+        )
+    return [_interval_row(clip_id, duration_us, WORDS, values) for values in word_values(text)]
+
+
+def _interval_row(clip_id: str, duration_us: int, table: Table, values: Row) -> Row:
+    """A row of a long table; only words may have no times."""
+    name = f"clip {clip_id}: {values['label']!r}"
+    start_us, end_us = values["start_us"], values["end_us"]
+    if start_us is not None and not 0 <= start_us <= end_us <= duration_us:
+        raise ValueError(f"{name} at {start_us}..{end_us} us is outside 0..{duration_us}")
+    if table is EVENTS and values["kind"] not in EVENT_KINDS:
+        raise ValueError(f"{name} has the unknown kind {values['kind']!r}; known: {', '.join(EVENT_KINDS)}")
+    row = {"clip_id": clip_id, **values}
+    return {column.name: _scalar(column, row[column.name], f"{name} {column.name}") for column in table.columns}

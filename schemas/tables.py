@@ -8,7 +8,7 @@ Per-frame tensors are flat `list<float32>`: the one layout that pyarrow, pandas,
 all open as contiguous float32.
 
 To add a column: append it to its table with `since` the next MINOR version, raise `SCHEMA_VERSION`, and tell
-`talkset.versions.upgrade` how to fill it where an older data set can know it.
+`talkset.versions.rewrite` how to fill it where an older data set can know it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Final
 
 import pyarrow as pa
 
+from schemas.labels import DESCRIPTORS, EMOTIONS, EVENT_KINDS
 from schemas.quality import MEASURES, Measure
 
-SCHEMA_VERSION: Final = "1.4.0"
+SCHEMA_VERSION: Final = "1.5.0"
 """MAJOR: a column was renamed, removed or changed its meaning; MINOR: columns were added; PATCH: descriptions."""
 
 SCHEMA_HISTORY: Final = {
@@ -38,6 +39,8 @@ SCHEMA_HISTORY: Final = {
     " `speech_without_words` and `word_flags` in the index",
     "1.4.0": "who speaks, sync, quality (mean and worst) and `duplicate_group` in the index; `fingerprint` in"
     " landmarks; body and hands in params, landmarks and index",
+    "1.5.0": "emotion of every frame and of the clip, style embedding and descriptors, emotions that the source gives;"
+    " more kinds of events; rows of `words` without times, and their `position`",
 }
 """What each version of the schema brought."""
 
@@ -162,6 +165,13 @@ class Table:
         if version_key(version) < version_key("1.2.0"):  # MediaPipe was the only detector
             known = [
                 dataclasses.replace(column, shape=("T", 478, 2)) if column.name == "face_xy" else column
+                for column in known
+            ]
+        if version_key(version) < version_key("1.5.0"):  # words without times were left out
+            known = [
+                dataclasses.replace(column, nullable=False)
+                if self.name == "words" and column.name in ("start_us", "end_us")
+                else column
                 for column in known
             ]
         return dataclasses.replace(self, columns=tuple(known), version=version)
@@ -351,6 +361,11 @@ INDEX: Final = Table(
             "the first clip of those that show or sound the same; absent for a clip without duplicates",
             since="1.4.0",
         ),
+        _score("emotion_intensity", "how strong the emotion is", low=0, high=1, since="1.5.0"),
+        _label("emotion_source", "the modalities and models behind the emotion", since="1.5.0"),
+        _label("emotion_given", "emotion that the source's labels name, one of our classes", since="1.5.0"),
+        _score("emotion_given_intensity", "how strong, where the source's labels tell", low=0, high=1, since="1.5.0"),
+        *(_score(each.column, each.meaning, each.unit, each.low, each.high, "1.5.0") for each in DESCRIPTORS),
     ),
 )
 
@@ -397,6 +412,33 @@ _BODY: Final = (
     ),
 )
 
+
+def _likely(name: str, meaning: str, shape: tuple[str | int, ...], low: float = 0.0) -> Column:
+    """Probabilities or scores of a label."""
+    return Column(name, FLOATS, meaning, shape, "1", low=low, high=1.0, since="1.5.0", optional=True)
+
+
+_LABELS: Final = (
+    _likely(
+        "emotion_probabilities",
+        f"probabilities of {', '.join(EMOTIONS)} in the second about each frame; found five times a second and"
+        " interpolated",
+        ("T", len(EMOTIONS)),
+    ),
+    _likely("affect", "intensity of the emotion (0 to 1), valence and arousal (-1 to 1), likewise", ("T", 3), low=-1.0),
+    _likely("clip_emotion", "the same probabilities for the clip as a whole", (len(EMOTIONS),)),
+    Column(
+        "style_embedding",
+        FLOATS,
+        "manner of the clip: near for clips of one speaker and manner; comparable within one `style_model`",
+        ("K",),
+        "1",
+        since="1.5.0",
+        optional=True,
+    ),
+    dataclasses.replace(_label("style_model", "name and version of the style encoder", since="1.5.0"), optional=True),
+)
+
 PARAMS: Final = Table(
     "params",
     (
@@ -425,6 +467,7 @@ PARAMS: Final = Table(
         _diagnostic("uncertainty_mm", "RMS standard deviation of the face's points in the rest pose", "mm", "model"),
         _diagnostic("at_limit", "number of expressions, jaw and eye angles at a limit of the model", "1"),
         *_BODY,
+        *_LABELS,
     ),
 )
 
@@ -505,13 +548,31 @@ _INTERVAL = (
     _label("source", "engine and model, or the importer", nullable=False),
 )
 
-WORDS: Final = Table("words", (_CLIP_ID, *_SPAN, *_INTERVAL))
+WORDS: Final = Table(
+    "words",
+    (
+        _CLIP_ID,
+        *(
+            dataclasses.replace(column, nullable=True, meaning=f"{column.meaning}; both absent where it is not known")
+            for column in _SPAN
+        ),
+        *_INTERVAL,
+        Column(
+            "position",
+            pa.int32(),
+            "place of the word in what is said in the clip, counted from 0",
+            unit="1",
+            low=0,
+            since="1.5.0",
+        ),
+    ),
+)
 PHONES: Final = Table("phones", (_CLIP_ID, *_SPAN, *_INTERVAL))
 EVENTS: Final = Table(
     "events",
     (
         _CLIP_ID,
-        _label("kind", "emotion, gesture, semantic, style, blink or key_motion", nullable=False),
+        _label("kind", f"one of {', '.join(EVENT_KINDS)}", nullable=False),
         *_SPAN,
         *_INTERVAL,
     ),

@@ -245,12 +245,60 @@ class Event(Interval):
     """A labelled interval of another kind than speech."""
 
     kind: str
-    """emotion, gesture, semantic, style, blink or key_motion."""
+    """A key of `schemas.labels.EVENT_KINDS`."""
+
+
+@dataclass(frozen=True)
+class EmotionTrack:
+    """Emotion of one clip; the last axis of probabilities is `schemas.labels.EMOTIONS`."""
+
+    probabilities: Float32
+    """(T, 9) in the second about each frame; rows sum to 1."""
+    affect: Float32
+    """(T, 3) intensity 0..1, valence -1..1, arousal -1..1."""
+    clip: Float32
+    """(9,) of the clip as a whole; sums to 1."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """Manner of one clip."""
+
+    model: str
+    """Name and version of the encoder; embeddings of different encoders cannot be compared."""
+    embedding: Float32
+    """(K,)"""
+
+
+@dataclass(frozen=True)
+class UntimedWord:
+    """A word that is known to be said but could not be put on the clock: neither found nor with room to be placed."""
+
+    label: str
+    after: int
+    """How many of the words with times come before it."""
+    source: str
+    """Engine and model, or the importer."""
 
 
 @dataclass(frozen=True)
 class Transcription:
-    """Words and phones of one clip."""
+    """Words and phones of one clip, in the order in which they are said."""
 
     words: tuple[Interval, ...]
+    """Those with times."""
     phones: tuple[Interval, ...]
+    untimed: tuple[UntimedWord, ...] = ()
+    """Those without; `spoken` has both."""
+
+    @property
+    def spoken(self) -> tuple[Interval | UntimedWord, ...]:
+        """All words in their order."""
+        placed = [((word.after, 0, place), word) for place, word in enumerate(self.untimed)]
+        timed = [((place, 1, 0), word) for place, word in enumerate(self.words)]
+        return tuple(word for _, word in sorted([*placed, *timed], key=lambda pair: pair[0]))
+
+    @property
+    def text(self) -> str:
+        """All words as they were written, with single spaces between."""
+        return " ".join(word.label for word in self.spoken)

@@ -211,7 +211,8 @@ def check_long(context: Context, table: Table) -> int | None:
     if name in context.damaged:
         return None
     clips = context.clips
-    latest = np.full(len(clips.ids) if clips is not None else 0, np.iinfo(np.int64).min, np.int64)
+    size = len(clips.ids) if clips is not None else 0
+    latest, numbered = (np.full(size, np.iinfo(np.int64).min, np.int64) for _ in range(2))
     count, start = 0, 0
     for first, values in _large_batches(context.source(name, table)):
         rows = Rows(context.report, name, first, values)
@@ -227,14 +228,23 @@ def check_long(context: Context, table: Table) -> int | None:
                 "is not an accepted clip of the index",
             )
         _check_spans(rows, clips, positions)
-        if table.name in _SPOKEN and clips is not None:
+        if clips is not None and "position" in rows.values:
+            misplaced = _check_position(rows, positions, numbered)
+            positions = np.where(misplaced, -1, positions)
+        if clips is not None and table.name in _SPOKEN:
             _check_order(rows, positions, latest)
     return None if name in context.report.unread else count
 
 
 def _check_spans(rows: Rows, clips: Clips | None, positions: Int64) -> None:
     start, end = integers(rows.values["start_us"]), integers(rows.values["end_us"])
-    wrong = (start < 0) | (end < start)
+    absent, half = _without_times(rows)
+    rows.report_rows("half a time", half, "has only one of start_us and end_us")
+    if absent.any():  # only words may lack times, and then nothing was measured or placed
+        scored = rows.values["score"].is_valid().to_numpy(zero_copy_only=False)
+        placed = rows.values["interpolated"].to_numpy(zero_copy_only=False).astype(bool)
+        rows.report_rows("no times", absent & (scored | placed), "has no times, but a score or is interpolated")
+    wrong = ((start < 0) | (end < start)) & ~absent & ~half
     if clips is not None and len(clips.ids):
         wrong |= (positions >= 0) & (end > clips.duration_us[positions])
 
@@ -246,22 +256,63 @@ def _check_spans(rows: Rows, clips: Clips | None, positions: Int64) -> None:
 
 
 def _check_order(rows: Rows, positions: Int64, latest: Int64) -> None:
-    """Within a clip rows must come by start; `latest` has the last start of each clip and is brought up to date."""
-    known = np.flatnonzero(positions >= 0)
-    order = known[np.argsort(positions[known], kind="stable")]
-    clip, start = positions[order], integers(rows.values["start_us"])[order]
-    follows = np.zeros(len(order), bool)
-    follows[1:] = clip[1:] == clip[:-1]
-    before = np.where(follows, np.roll(start, 1), latest[clip])
-    last = np.append(~follows[1:], True) if len(order) else follows
-    latest[clip[last]] = start[last]
-    wrong = np.flatnonzero(start < before)
-    text = dict(zip(order[wrong].tolist(), wrong.tolist(), strict=True))
+    """Within a clip rows with times must come by start.
+
+    `latest` has the last start of each clip and is brought up to date.
+    """
+    absent, half = _without_times(rows)
+    start = integers(rows.values["start_us"])
+    wrong, before = _falling(np.where(absent | half, -1, positions), start, latest)
     rows.report_rows(
         "not in order of start",
-        np.sort(order[wrong]),
-        lambda row: f"starts at {start[text[row]]} us, before the row above of this clip ({before[text[row]]} us)",
+        wrong,
+        lambda row: f"starts at {start[row]} us, before the row above of this clip ({before[row]} us)",
     )
+
+
+def _check_position(rows: Rows, positions: Int64, latest: Int64) -> NDArray[np.bool_]:
+    """Within a clip words must come by position, no two at one; returns the rows of clips where they do not.
+
+    `latest` has the last position of each clip and is brought up to date.
+    """
+    array = rows.values["position"]
+    rows.report_rows(
+        "position is null", array.is_null().to_numpy(zero_copy_only=False), "position is null, a value is required"
+    )
+    said = integers(array, -1)
+    chosen = np.where(said >= 0, positions, -1)
+    wrong, before = _falling(chosen, said, latest, step=1)
+    rows.report_rows(
+        "not in order of position",
+        wrong,
+        lambda row: f"has position {said[row]}, not after the row above of this clip ({before[row]})",
+    )
+    return (positions >= 0) & np.isin(positions, positions[wrong])
+
+
+def _falling(positions: Int64, values: Int64, latest: Int64, step: int = 0) -> tuple[Int64, Int64]:
+    """Rows whose value is not at least `step` more than that of the row before of their clip, and that value for all.
+
+    `latest` has the last value of each clip and is brought up to date; rows at no clip (-1) are passed over.
+    """
+    known = np.flatnonzero(positions >= 0)
+    order = known[np.argsort(positions[known], kind="stable")]
+    clip, value = positions[order], values[order]
+    follows = np.zeros(len(order), bool)
+    follows[1:] = clip[1:] == clip[:-1]
+    before = np.full(len(positions), np.iinfo(np.int64).min, np.int64)
+    before[order] = np.where(follows, np.roll(value, 1), latest[clip])
+    last = np.append(~follows[1:], True) if len(order) else follows
+    latest[clip[last]] = value[last]
+    late = np.zeros(len(positions), bool)
+    late[order] = before[order] > value - step
+    return np.flatnonzero(late), before
+
+
+def _without_times(rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Rows that lack both times, and rows that lack one."""
+    start, end = (rows.values[name].is_null().to_numpy(zero_copy_only=False) for name in ("start_us", "end_us"))
+    return start & end, start ^ end
 
 
 def _large_batches(source: Source) -> Iterator[tuple[int, dict[str, pa.Array]]]:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from reconstruct.models.head_model import HeadModel, write_npz
 from reconstruct.models.registry import load_model
 from reconstruct.video import write_video
-from schemas.errors import TalksetError
+from schemas.errors import TalksetError, UsageError
 from schemas.files import named_errors, write_atomic
 from schemas.types import HEAD_ARRAYS, HeadTrack, Int64, Interval, Transcription
+from synthetic.affect import Affect
 from synthetic.motion import talk
 from synthetic.render import render
 from synthetic.speech import Utterance, synthesize
@@ -49,6 +50,8 @@ class Truth:
     """(T,)"""
     track: HeadTrack
     speech: Transcription
+    affect: Affect = field(default_factory=Affect)
+    """What is felt; `affect.course(pts_us / 1e6)` is how strongly it shows in each frame."""
 
 
 def frame_times(duration_us: int, fps: Fraction) -> Int64:
@@ -59,12 +62,17 @@ def frame_times(duration_us: int, fps: Fraction) -> Int64:
 
 def perform(talker: Talker, model: HeadModel) -> tuple[Truth, Utterance]:
     """Speech and motion of a talker, without pictures."""
-    utterance = synthesize(talker.text, talker.voice, talker.motion_seed, AUDIO_RATE)
+    affect = talker.affect
+    utterance = synthesize(talker.text, affect.voiced(talker.voice), talker.motion_seed, AUDIO_RATE)
+    if affect.gain_db:
+        louder = np.clip(utterance.samples * np.float32(10 ** (affect.gain_db / 20)), -1, 1)
+        utterance = replace(utterance, samples=louder)
     pts_us = frame_times(len(utterance.samples) * 1_000_000 // utterance.rate, talker.fps)
     phones, words = utterance.phones, utterance.words
     shape = shape_of(talker, model)
-    track = talk(model, shape, phones, words, pts_us, placement_of(talker), talker.manner, talker.motion_seed)
-    return Truth(pts_us, track, Transcription(words, phones)), utterance
+    placement, seed, person = placement_of(talker), talker.motion_seed, talker.shape_seed
+    track = talk(model, shape, phones, words, pts_us, placement, talker.manner, seed, affect, person)
+    return Truth(pts_us, track, Transcription(words, phones), affect), utterance
 
 
 def make_talker(talker: Talker, folder_videos: Path, folder_truth: Path, model: HeadModel | None = None) -> TalkerFiles:
@@ -110,6 +118,7 @@ def save_truth(truth: Truth, model: HeadModel, talker: Talker, track: Path, labe
         "shape_seed": talker.shape_seed,
         "motion_seed": talker.motion_seed,
         "licence": LICENCE,
+        "affect": asdict(truth.affect),
         "words": _rows(truth.speech.words),
         "phones": _rows(truth.speech.phones),
     }
@@ -139,10 +148,11 @@ def load_truth(track: Path, labels: Path) -> Truth:
             tuple(Interval(r["start_us"], r["end_us"], r["label"], 1.0, False, "truth") for r in meta[kind])
             for kind in ("words", "phones")
         )
-    except (OSError, ValueError, KeyError) as error:
+        affect = Affect(**meta.get("affect", {}))  # files of earlier talkers do not say
+    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         message = f"{track} or {labels} is not readable ({error})"
         raise TalksetError("corrupt_data", message, "Make the talker again") from error
-    return Truth(pts_us, head, Transcription(words, phones))
+    return Truth(pts_us, head, Transcription(words, phones), affect)
 
 
 def make_all(folder: Path, talkers: Sequence[Talker] = DEMO_TALKERS) -> tuple[Path, list[TalkerFiles]]:

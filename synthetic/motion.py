@@ -6,6 +6,7 @@ frame rate. Model space: y up, z out of the face, x to the subject's left; camer
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +21,9 @@ from reconstruct.camera import FACING_CAMERA
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.skinning import prepare, skin
 from schemas.types import Float32, HeadTrack, Int64, Interval
+from synthetic.affect import Affect, Enacted, enact
 from synthetic.apertures import find_apertures, gap_m
+from synthetic.head_gestures import HeadGesture, gesture_tracks
 from synthetic.phonetics import FUNCTION_WORDS
 from synthetic.visemes import CHANNELS, blend, closure, ramp
 
@@ -41,6 +44,9 @@ NECK_SHARE: Final = 0.5
 """Part of the head's rotation that the neck joint carries; the global rotation carries the rest."""
 
 
+NOTHING_FELT: Final = Affect()
+
+
 @dataclass(frozen=True)
 class Manner:
     """How lively a talker is; 1 is ordinary."""
@@ -53,6 +59,8 @@ class Manner:
     blinks_hz: float = 0.3
     turn_rad: float = 0.0
     """Yaw about which the head moves; positive turns to the subject's left."""
+    gestures: tuple[HeadGesture, ...] = ()
+    """Nods and shakes made on purpose."""
 
 
 @dataclass(frozen=True)
@@ -75,28 +83,37 @@ def talk(
     placement: Placement,
     manner: Manner,
     seed: int,
+    affect: Affect = NOTHING_FELT,
+    person: int = 0,
 ) -> HeadTrack:
     """Head parameters at `pts_us` (T,) of a head of `shape` (S,) that speaks; the same arguments give the same track.
 
+    What is felt shows in the way of the person of that seed, around what speech asks of the mouth.
     The expressions in `model.fixed_expressions` stay zero: jaw and eye joints do their work.
     Raises UsageError for an unknown phone or a model without lips and eyelids.
     """
     rng = np.random.default_rng(seed)
     grid = np.arange(0.0, max(pts_us[-1] / 1e6, max((p.end_us for p in phones), default=0) / 1e6) + 0.5, STEP_S)
     accents = _accents(words)
+    spoken = closure(phones, grid, silence=False)
+    felt = enact(affect, person, grid, spoken, np.random.default_rng([seed, 139]))
+    manner = dataclasses.replace(manner, head=manner.head * affect.liveliness)
     expression = {name: np.zeros(len(grid)) for name in model.expression_names}
-    jaw = _mouth(expression, phones, grid, manner, rng)
-    _face(expression, accents, grid, manner, rng)
+    jaw = _mouth(expression, phones, grid, manner, rng) + felt.jaw
+    _face(expression, accents, grid, manner, felt, rng)
+    for name, value in felt.expression.items():
+        expression[name] += value
     blink = _blinks(grid, manner, rng)
-    turn = _head(accents, grid, manner, rng)
-    eyes = _gaze(turn, grid, rng)
+    turn = _head(accents, grid, manner, felt, rng)
+    eyes = _gaze(turn, felt, grid, rng)
+    closed = np.maximum(spoken, (1 - felt.parted) * closure(phones, grid))
     sway = np.stack([_wander(grid, 0.5, rng) for _ in range(3)], axis=1) * (0.006, 0.003, 0.006) * manner.head
 
     def at_frames(track: Float64) -> Float64:
         return np.stack([np.interp(pts_us / 1e6, grid, column) for column in track.T], axis=1)
 
     codes = at_frames(np.stack([expression[name] for name in model.expression_names], axis=1))
-    frames = at_frames(np.column_stack([jaw, blink, closure(phones, grid), turn, eyes, sway]))
+    frames = at_frames(np.column_stack([jaw, blink, closed, turn, eyes, sway]))
     jaw, blink, closed = frames[:, 0], frames[:, 1], frames[:, 2]
     head, eyes, sway = Rotation.from_euler("YXZ", frames[:, 3:6]), frames[:, 6:8], frames[:, 8:11]
     eye_pose = _rotvec(Rotation.from_euler("YX", eyes))
@@ -179,6 +196,7 @@ def _face(
     accents: Sequence[tuple[float, float]],
     grid: Float64,
     manner: Manner,
+    felt: Enacted,
     rng: np.random.Generator,
 ) -> None:
     """Brows that rise on some accents, a smile that comes and goes, cheeks with it."""
@@ -191,7 +209,7 @@ def _face(
     _both(expression, "browInnerUp", 0.8 * brows)
     _both(expression, "browOuterUp", 0.6 * brows, 1 + rng.uniform(-0.15, 0.15), 1 + rng.uniform(-0.15, 0.15))
     _both(expression, "browDown", manner.brows * 0.12 * np.maximum(_wander(grid, 0.6, rng) - 0.5, 0))
-    smile = manner.smile * np.clip(1 + 0.7 * _wander(grid, 0.8, rng), 0, 2.5)
+    smile = manner.smile * np.clip(1 + 0.7 * _wander(grid, 0.8, rng), 0, 2.5) * felt.smile
     _both(expression, "mouthSmile", smile, 1 + rng.uniform(-0.12, 0.12), 1 + rng.uniform(-0.12, 0.12))
     _both(expression, "cheekSquint", 0.4 * smile)
     _both(expression, "eyeSquint", 0.05 + 0.4 * smile)
@@ -208,7 +226,9 @@ def _blinks(grid: Float64, manner: Manner, rng: np.random.Generator) -> Float64:
     return total
 
 
-def _head(accents: Sequence[tuple[float, float]], grid: Float64, manner: Manner, rng: np.random.Generator) -> Float64:
+def _head(
+    accents: Sequence[tuple[float, float]], grid: Float64, manner: Manner, felt: Enacted, rng: np.random.Generator
+) -> Float64:
     """(N, 3) yaw, pitch (down is positive), roll of the head in its own axes, radians."""
     yaw = np.radians(5.0) * _wander(grid, 0.40, rng) + np.radians(2.0) * _wander(grid, 0.18, rng)
     pitch = np.radians(2.2) * _wander(grid, 0.35, rng) + np.radians(0.8) * _wander(grid, 0.15, rng)
@@ -216,15 +236,16 @@ def _head(accents: Sequence[tuple[float, float]], grid: Float64, manner: Manner,
     for time, _ in accents:
         depth = np.radians(rng.uniform(1.0, 4.5))
         pitch += depth * np.exp(-0.5 * ((grid - time) / 0.11) ** 2)
+    shake, nod = gesture_tracks(manner.gestures, grid)
     tracks = (
-        (manner.turn_rad + manner.head * yaw, YAW_LIMIT),
-        (manner.head * pitch, PITCH_LIMIT),
-        (manner.head * roll, ROLL_LIMIT),
+        (manner.turn_rad + manner.head * yaw + felt.head[:, 0] + shake, YAW_LIMIT),
+        (manner.head * pitch + felt.head[:, 1] + nod, PITCH_LIMIT),
+        (manner.head * roll + felt.head[:, 2], ROLL_LIMIT),
     )
     return np.stack([limit * np.tanh(track / limit) for track, limit in tracks], axis=1)
 
 
-def _gaze(turn: Float64, grid: Float64, rng: np.random.Generator) -> Float64:
+def _gaze(turn: Float64, felt: Enacted, grid: Float64, rng: np.random.Generator) -> Float64:
     """(N, 2) yaw and pitch of both eyes relative to the head, radians.
 
     The eyes rest on a point (mostly the camera) while the head moves, then jump: 2.2 ms per degree over 21 ms (Bahill,
@@ -242,6 +263,7 @@ def _gaze(turn: Float64, grid: Float64, rng: np.random.Generator) -> Float64:
         minimum_jerk = phase**3 * (10 - 15 * phase + 6 * phase**2)
         target += minimum_jerk[:, None] * (following - current)
         current = following
+    target[:, 1] += felt.gaze
     world = Rotation.from_euler("YX", target)
     ahead = (Rotation.from_euler("YXZ", turn).inv() * world).apply([0.0, 0.0, 1.0])
     yaw, pitch = np.arctan2(ahead[:, 0], ahead[:, 2]), -np.arcsin(np.clip(ahead[:, 1], -1, 1))

@@ -67,6 +67,8 @@ class Voice:
     """0 pressed to 1 breathy: open quotient, spectral tilt and noise in the voice."""
     speaking_rate: float = 1.0
     """Phones per time over the reference's: 0.5 to 1.6."""
+    melody: float = 1.0
+    """How far the fundamental frequency moves about its mean, as a factor: 0 (monotonous) to 2.5."""
 
     def __post_init__(self) -> None:
         """Refuse values no vocal tract has."""
@@ -75,6 +77,7 @@ class Voice:
             "formant_scale": (0.8, 1.4),
             "breathiness": (0, 1),
             "speaking_rate": (0.5, 1.6),
+            "melody": (0, 2.5),
         }
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
@@ -357,7 +360,7 @@ def _melody(units: list[_Unit], voice: Voice, rng: np.random.Generator) -> Float
     for pause in pauses[1:]:
         octaves -= 0.2 * np.exp(-0.5 * ((grid - pause.start) / (0.6 * width)) ** 2)
     wander = _smooth(rng.normal(0.0, 1.0, count), 60.0)
-    return np.asarray(voice.f0_hz * 2.0 ** (_smooth(octaves, 30.0) + 0.06 * wander))
+    return np.asarray(voice.f0_hz * 2.0 ** (voice.melody * _smooth(octaves, 30.0) + 0.06 * wander))
 
 
 # --- the sound

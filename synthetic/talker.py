@@ -13,6 +13,7 @@ from reconstruct.appearance import Look, Rgb
 from reconstruct.camera import image_centre
 from reconstruct.models.head_model import HeadModel
 from schemas.types import Float32
+from synthetic.affect import Affect
 from synthetic.motion import Manner, Placement
 from synthetic.speech import Voice
 
@@ -43,7 +44,9 @@ class Talker:
     look: Look = field(default_factory=Look)
     outfit: Outfit = field(default_factory=Outfit)
     manner: Manner = field(default_factory=Manner)
+    affect: Affect = field(default_factory=Affect)
     shape_seed: int = 0
+    """The person: its head, and how it shows what it feels."""
     motion_seed: int = 0
     width: int = 640
     height: int = 480

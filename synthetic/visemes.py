@@ -128,8 +128,11 @@ def pauses(phones: Sequence[Interval], times_s: Float64) -> list[tuple[float, fl
     return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a > PAUSE_S]
 
 
-def closure(phones: Sequence[Interval], times_s: Float64) -> Float64:
-    """(N,) 0..1: 1 where the lips must touch, throughout p, b, m (but for the release) and in silence; less in f, v."""
+def closure(phones: Sequence[Interval], times_s: Float64, silence: bool = True) -> Float64:
+    """(N,) 0..1: 1 where the lips must touch, throughout p, b, m (but for the release) and in silence; less in f, v.
+
+    Without `silence`, only where a phone wants them to.
+    """
     total = np.zeros(len(times_s))
     for phone in phones:
         if phone.label in BILABIALS:
@@ -140,7 +143,7 @@ def closure(phones: Sequence[Interval], times_s: Float64) -> Float64:
         elif phone.label in LABIODENTALS:
             start, stop = phone.start_us / 1e6, phone.end_us / 1e6
             total = np.maximum(total, LABIODENTAL_CLOSURE * ramp(times_s, start, stop, CLOSING_S, RELEASE_S))
-    for start, stop in pauses(phones, times_s):
+    for start, stop in pauses(phones, times_s) if silence else ():
         total = np.maximum(total, ramp(times_s, start + 0.10, stop - 0.04, 0.12, 0.10))
     return total
 

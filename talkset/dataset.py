@@ -449,7 +449,10 @@ class Clip(Mapping[str, Any]):
         return window
 
     def words(self) -> list[dict[str, Any]]:
-        """The words in order: start_us, end_us (clip clock), label, score, interpolated, source."""
+        """The words in order: start_us, end_us (clip clock), label, score, interpolated, source, position.
+
+        Both times are None for a word that is said, but nobody knows when.
+        """
         return self.dataset.store.rows_of_clip("words", self.clip_id)
 
     def phones(self) -> list[dict[str, Any]]:

@@ -103,8 +103,9 @@ def head_track(clip: Clip) -> HeadTrack:
 
 
 def word_boundary_error_ms(truth: tuple[Interval, ...], found: list[dict[str, Any]]) -> float:
-    """Mean absolute distance of starts and ends in ms; NaN when the words are not the same."""
-    if [word.label.lower() for word in truth] != [str(word["label"]).lower() for word in found]:
+    """Mean absolute distance of starts and ends in ms; NaN when the words are not the same, or one has no times."""
+    same = [word.label.lower() for word in truth] == [str(word["label"]).lower() for word in found]
+    if not same or any(word["start_us"] is None for word in found):
         return float("nan")
     pairs = zip(truth, found, strict=True)
     errors = [(abs(a.start_us - b["start_us"]) + abs(a.end_us - b["end_us"])) / 2 for a, b in pairs]

@@ -11,13 +11,13 @@ import numpy as np
 from schemas.config import ShardConfig
 from schemas.records import ClipRecord
 from schemas.shards import DatasetWriter
-from schemas.types import Event, HeadTrack, Interval, LandmarkTrack, Transcription
+from schemas.types import EmotionTrack, Event, HeadTrack, Interval, LandmarkTrack, Style, Transcription
 
 MODEL_HASH = "ab" * 32
 
 
 def random_clip(number: int, frames: int | None = None, fps: int = 25, speaker: str | None = None) -> ClipRecord:
-    """An accepted clip; every third frame of odd clips is not valid, every fourth clip was not fitted."""
+    """An accepted clip; a third of the frames of odd clips is not valid; every fourth has no diagnostics and labels."""
     rng = np.random.default_rng(number)
     frames = frames if frames is not None else 20 + 5 * (number % 4)
     pts = np.round(np.arange(frames) * 1e6 / fps).astype(np.int64)
@@ -84,7 +84,17 @@ def random_clip(number: int, frames: int | None = None, fps: int = 25, speaker: 
         "model_sha256": MODEL_HASH,
     }
     events = (Event(0, 40_000, "blink", 0.9, False, "truth", "blink"),)
-    return ClipRecord(index, head, landmarks, Transcription(words, phones), events)
+    if number % 4 == 3:
+        return ClipRecord(index, head, landmarks, Transcription(words, phones), events)
+    felt = np.random.default_rng([number, 2])
+    emotion = EmotionTrack(
+        felt.dirichlet(np.ones(9), frames).astype(np.float32),
+        felt.uniform(0, 1, (frames, 3)).astype(np.float32),
+        felt.dirichlet(np.ones(9)).astype(np.float32),
+    )
+    style = Style("made-up 1", felt.normal(size=16).astype(np.float32))
+    index.update(emotion="anger", emotion_confidence=0.5, emotion_intensity=0.25, style_pitch_hz=120.0)
+    return ClipRecord(index, head, landmarks, Transcription(words, phones), events, emotion=emotion, style=style)
 
 
 def rejected_clip(number: int, status: str = "rejected", reason: str = "no_face") -> ClipRecord:

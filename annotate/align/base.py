@@ -16,9 +16,7 @@ class Alignment(Transcription):
     mismatch: float = float("nan")
     """How much better other phones fit the sound than those of the transcript, in nats per 10 ms of its words: about 1
     where the transcript is what was said, 4 and more where it is not; NaN where the engine cannot tell.
-    `annotate.mismatch` judges it."""
-    untimed: tuple[str, ...] = ()
-    """Words of the transcript, in order, that have no time: not found in the sound, and no room between neighbours."""
+    `annotate.word_checks` judges it."""
     recognised: bool = False
     """True where the words were heard by the engine, not given."""
 
@@ -34,10 +32,10 @@ class Aligner(Protocol):
         """Time the words of a transcript in (N,) mono samples at 16 kHz, full scale 1.0.
 
         `language` is a BCP 47 tag or a name, English where it is None. Times are microseconds from the first sample.
-        There is one word per whitespace-separated word of the transcript, in its order and spelling, but for those in
-        `untimed`; intervals do not overlap and lie inside the sound. Phones are ARPAbet without stress, each inside its
-        word; silence is no interval in either list. A word that was not found but has room between its neighbours is
-        placed there, marked interpolated, with a score of NaN and no phones.
+        There is one word per whitespace-separated word of the transcript, in its order and spelling, in `words` or,
+        where it has no time, in `untimed`; intervals do not overlap and lie inside the sound. Phones are ARPAbet
+        without stress, each inside its word; silence is no interval in either list. A word that was not found but has
+        room between its neighbours is placed there, marked interpolated, with a score of NaN and no phones.
 
         Raises TalksetError(bad_transcript) when the transcript is empty, in a language or writing that the engine does
         not know, or cannot be placed in the sound, and UsageError when the samples are not (N,) and finite.

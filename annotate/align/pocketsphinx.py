@@ -7,6 +7,7 @@ boundaries are averaged over where they may lie, and each word is compared with 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -29,7 +30,7 @@ from annotate.speech_activity import speech_probability, speech_spans
 from annotate.text import Token, is_english, pronunciations, tokenize
 from annotate.timing import TimedWord, settle
 from schemas.errors import TalksetError
-from schemas.types import Float32, Interval
+from schemas.types import Float32, Interval, UntimedWord
 
 _PAD: Final = 1_600
 """Quiet added on either side: a word that touches the edge of the clip still gets whole windows and a silence."""
@@ -102,6 +103,7 @@ class PocketsphinxAligner:
         source = f"{self.name}/{_RECOGNISED}"
         words: list[Interval] = []
         phones: list[Interval] = []
+        untimed: list[UntimedWord] = []
         misfits: list[tuple[float, int]] = []
         for start, stop in _chunks(sound):
             samples = sound.read(start, stop)
@@ -115,12 +117,13 @@ class PocketsphinxAligner:
                 continue
             found = self._alignment(tokens, parts, placed, stop - start, source)
             by_us = start * 1_000_000 // RATE
+            untimed += [dataclasses.replace(word, after=word.after + len(words)) for word in found.untimed]
             words += [_moved(word, by_us) for word in found.words]
             phones += [_moved(phone, by_us) for phone in found.phones]
             misfits.append((found.mismatch, len(found.words)))
         total = sum(count for _, count in misfits)
         mismatch = sum(value * count for value, count in misfits) / total if total else math.nan
-        return Alignment(tuple(words), tuple(phones), mismatch, (), recognised=True)
+        return Alignment(tuple(words), tuple(phones), tuple(untimed), mismatch, recognised=True)
 
     def _place(
         self, samples: Float32, words: Sequence[Variants], open_end: bool, lenient: bool = False
@@ -171,7 +174,7 @@ class PocketsphinxAligner:
             phones += found
         timed, untimed = settle(words, source)
         mismatch = float(-placed.fits.mean()) if len(placed.fits) else math.nan
-        return Alignment(timed, tuple(phones), mismatch, untimed)
+        return Alignment(timed, tuple(phones), untimed, mismatch)
 
 
 @functools.cache

@@ -95,7 +95,7 @@ class WhisperxAligner:
     def _result(self, value: Mapping[str, Any], recognised: bool) -> Alignment:
         source = self.name + ("/recognized" if recognised else "")
         timed, untimed = settle(words_of(value, "WhisperX' answer"), source)
-        return Alignment(timed, (), math.nan, untimed, recognised)
+        return Alignment(timed, (), untimed, math.nan, recognised)
 
     def _ask(self, sound: Sound, transcript: str | None, language: str | None) -> Mapping[str, Any]:
         """What `whisperx_worker.run` returns, checked."""

@@ -16,7 +16,7 @@ class Words(Stage[SourceItem]):
     """Source: words and phones of its sound, over the whole span; each clip takes its own from them."""
 
     name = "words"
-    version = 2
+    version = 3
     section = "align"
     needs = ("probe",)
     models = ("aligner",)

@@ -76,7 +76,8 @@ export class Strip {
     this.lanes = LANES.filter((lane) => this.curves[lane.name]?.some((value) => value !== null));
     this.rows = [];
     for (const name of ["words", "phones", "events"]) {
-      if (this.clip[name]?.length) this.rows.push({ name, items: this.clip[name] });
+      const items = this.clip[name]?.filter(timed);
+      if (items?.length) this.rows.push({ name, items });
     }
     this.buttons();
     // never lower than before: the picture above would jump from clip to clip
@@ -217,6 +218,16 @@ export class Strip {
   }
 }
 
+// Words that are said, but nobody knows when, have no times.
+function timed(item) {
+  return item.start_us !== null;
+}
+
+function style(word) {
+  if (!timed(word)) return "word untimed";
+  return word.interpolated ? "word guess" : "word";
+}
+
 // The word and phones at a time, as text beneath the picture.
 export function showSpoken(clip, us) {
   const box = $("spoken");
@@ -229,19 +240,24 @@ export function showSpoken(clip, us) {
     box.clip = clip;
     box.replaceChildren(
       element("span", { class: "phone" }),
-      ...clip.words.map((word) => element("span", { class: word.interpolated ? "word guess" : "word", text: word.label })),
+      ...clip.words.map((word) => element("span", { class: style(word), text: word.label })),
     );
     box.current = -2;
   }
   const starts = (box.starts ??= new WeakMap());
-  if (!starts.has(clip)) starts.set(clip, { words: clip.words.map((w) => w.start_us), phones: clip.phones.map((p) => p.start_us) });
+  if (!starts.has(clip)) {
+    const words = clip.words.filter(timed);
+    starts.set(clip, { timed: words, words: words.map((w) => w.start_us), phones: clip.phones.map((p) => p.start_us) });
+  }
   const at = (items, list) => {
     if (!items.length) return -1;
     const place = lastAtMost(list, us);
     return items[place].start_us <= us && us < items[place].end_us ? place : -1;
   };
-  const word = at(clip.words, starts.get(clip).words);
-  const phone = at(clip.phones, starts.get(clip).phones);
+  const known = starts.get(clip);
+  const spoken = at(known.timed, known.words);
+  const word = spoken < 0 ? -1 : clip.words.indexOf(known.timed[spoken]);
+  const phone = at(clip.phones, known.phones);
   if (word !== box.current) {
     box.children[box.current + 1]?.classList.toggle("now", false);
     if (word >= 0) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from annotate.align.base import Alignment
 
 FORMATS = ("textgrid", "ctm", "srt", "vtt", "whisperx-json")
+TIMED_FORMATS = ("textgrid", "ctm")
+"""Those that cannot hold a word without times."""
 FormatOption = Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))]
 SetOption = Annotated[list[str] | None, typer.Option("--set", "-s", help="One value, as align.backend=whisperx.")]
 console = Console(stderr=True, highlight=False)
@@ -52,6 +55,7 @@ def align_command(
     from annotate.sound import spooled
     from annotate.word_checks import FLAGS, check_words
     from schemas.config import load_config
+    from schemas.records import word_values
 
     if transcript is not None and transcript_file is not None:
         raise UsageError("both --transcript and --transcript-file are given", "Give one of them")
@@ -67,9 +71,15 @@ def align_command(
     if out is not None:
         _write(out, format_, found, duration_us, media.stem)
     if json_:
-        rows = {"words": [_row(word) for word in found.words], "phones": [_row(phone) for phone in found.phones]}
+        rows = {"words": [_row(word) for word in word_values(found)], "phones": [_row(vars(p)) for p in found.phones]}
         checks = {name: _value(value) for name, value in vars(report).items() if name != "speech"}
-        typer.echo(json.dumps({**rows, "untimed": found.untimed, "checks": checks}, ensure_ascii=False, indent=1))
+        typer.echo(
+            json.dumps(
+                {**rows, "untimed": [word.label for word in found.untimed], "checks": checks},
+                ensure_ascii=False,
+                indent=1,
+            )
+        )
     console.print(
         f"{len(found.words)} words, {len(found.phones)} phones, {report.words_per_minute:.0f} words a minute,"
         f" mismatch {report.mismatch:.2f}"
@@ -93,8 +103,9 @@ def convert_command(
     times = [interval.end_us for interval in (*found.words, *found.phones)]
     _write(out, format_, found, max(times, default=1), utterance or source.stem)
     console.print(f"wrote {len(found.words)} words into {escape(str(out))}", soft_wrap=True)
-    if found.untimed:
-        console.print(f"[yellow]without times, left out[/]: {escape(' '.join(found.untimed))}", soft_wrap=True)
+    if found.untimed and format_ in TIMED_FORMATS:
+        missing = " ".join(word.label for word in found.untimed)
+        console.print(f"[yellow]without times, left out[/]: {escape(missing)}", soft_wrap=True)
     return 0
 
 
@@ -149,15 +160,15 @@ def _write(out: Path, format_: str, found: Alignment, duration_us: int, name: st
     made = {
         "textgrid": lambda: textgrid(found.words, found.phones, duration_us),
         "ctm": lambda: ctm([StoredClip(name.replace(" ", "_"), duration_us, tiers)]),
-        "srt": lambda: srt(found.words),
-        "vtt": lambda: vtt(found.words),
-        "whisperx-json": lambda: whisperx_json(found.words),
+        "srt": lambda: srt(found),
+        "vtt": lambda: vtt(found),
+        "whisperx-json": lambda: whisperx_json(found),
     }
     write_atomic(out, made[_known(format_)]().encode("utf-8"))
 
 
-def _row(interval: Any) -> dict[str, Any]:
-    return {name: _value(value) for name, value in vars(interval).items()}
+def _row(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _value(value) for name, value in values.items()}
 
 
 def _value(value: Any) -> Any:

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from schemas.errors import TalksetError, UsageError
 from schemas.files import named_errors
-from schemas.records import to_arrow
+from schemas.records import to_arrow, word_values
 from schemas.tables import INDEX, PHONES, WORDS, Table
-from schemas.types import Interval, Transcription
+from schemas.types import Transcription
 from talkset.dataset import Clip, open_dataset
 from talkset.index import Index
 from talkset.store import Store
@@ -116,15 +116,15 @@ def _aligned(
             reason = error.reason if isinstance(error, TalksetError) else "no_audio"
             message = error.message if isinstance(error, TalksetError) else str(error)
             problems[clip_id] = f"{reason}: {message}"
-        replaced[WORDS.name][clip_id] = _rows(WORDS, clip_id, spoken.words)
-        replaced[PHONES.name][clip_id] = _rows(PHONES, clip_id, spoken.phones)
+        replaced[WORDS.name][clip_id] = _rows(WORDS, clip_id, word_values(spoken))
+        replaced[PHONES.name][clip_id] = _rows(PHONES, clip_id, [vars(phone) for phone in spoken.phones])
     return replaced, problems
 
 
-def _rows(table: Table, clip_id: str, intervals: Sequence[Interval]) -> pa.Table:
-    rows = [{"clip_id": clip_id, **vars(item)} for item in intervals]
+def _rows(table: Table, clip_id: str, values: Sequence[Mapping[str, Any]]) -> pa.Table:
+    rows = [{"clip_id": clip_id, **value} for value in values]
     for row in rows:
-        row["score"] = None if np.isnan(row["score"]) else row["score"]
+        row["score"] = None if row["score"] is None or np.isnan(row["score"]) else row["score"]
     return to_arrow(table, rows)
 
 

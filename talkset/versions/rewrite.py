@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.dataset_files import ROWS_PER_GROUP, DatasetFiles
 from schemas.errors import TalksetError, UsageError
-from schemas.tables import INDEX, LONG, PARAMS, SCHEMA_VERSION, SHARDED, Table, version_key
+from schemas.tables import INDEX, LONG, PARAMS, SCHEMA_VERSION, SHARDED, WORDS, Table, version_key
 from talkset.index import FILE, Index
 from talkset.store import Store
 from talkset.versions.version import Version, adopt_files, conform, make_facts, new_folder, next_version
@@ -126,11 +126,14 @@ def _filter_long(
     """Copy the rows of kept clips, in row groups of ordinary size; replaced ones come last."""
     waiting: list[pa.Table] = []
     count = 0
+    numbered: dict[str, int] = {}
     value_set = None if ids is None else ids.combine_chunks()
     for group in source.row_groups(f"{table.name}.parquet"):
         kept = group if value_set is None else group.filter(pc.is_in(group["clip_id"], value_set=value_set))
         if replaced:
             kept = kept.filter(pc.invert(pc.is_in(kept["clip_id"], value_set=pa.array(list(replaced), pa.string()))))
+        if table is WORDS and "position" not in kept.column_names:  # before schema 1.5.0 rows came by start
+            kept = kept.append_column("position", _numbers(kept["clip_id"], numbered))
         waiting.append(conform(kept, table))
         count += kept.num_rows
         if count >= ROWS_PER_GROUP:
@@ -141,6 +144,15 @@ def _filter_long(
         count += rows.num_rows
     if count:
         files.write(table.name, pa.concat_tables(waiting).combine_chunks())
+
+
+def _numbers(ids: pa.ChunkedArray, known: dict[str, int]) -> pa.Array:
+    """The place of each row among those of its clip; `known` has how many came before, and is brought up to date."""
+    numbers = []
+    for clip_id in ids.to_pylist():
+        numbers.append(known.get(clip_id, 0))
+        known[clip_id] = numbers[-1] + 1
+    return pa.array(numbers, pa.int32())
 
 
 class _Parts:

@@ -16,7 +16,7 @@ from exports.textgrid import textgrid
 from exports.vtt import vtt
 from exports.whisperx_json import whisperx_json
 from schemas.errors import TalksetError, UsageError
-from schemas.types import Interval
+from schemas.types import Interval, Transcription
 
 WORDS = (
     Interval(100_000, 340_000, "Don't", 0.5, False, "x"),
@@ -26,6 +26,7 @@ WORDS = (
     Interval(4_000_000, 4_500_000, "<now>", 1.0, False, "x"),
 )
 PHONES = (Interval(100_000, 200_000, "D", 0.5, False, "x"), Interval(200_000, 340_000, "OW", 0.5, False, "x"))
+SAID = Transcription(WORDS, PHONES)
 CLIP = StoredClip("clip-1", 5_000_000, {"words": [vars(w) for w in WORDS], "phones": [vars(p) for p in PHONES]})
 
 
@@ -44,8 +45,8 @@ def spans(words: tuple[Interval, ...]) -> list[tuple[str, int, int]]:
     [
         ("a.TextGrid", textgrid(WORDS, PHONES, 5_000_000)),
         ("a.ctm", ctm([CLIP])),
-        ("a.json", whisperx_json(WORDS)),
-        ("a.vtt", vtt(WORDS)),
+        ("a.json", whisperx_json(SAID)),
+        ("a.vtt", vtt(SAID)),
     ],
 )
 def test_what_was_exported_comes_back(tmp_path: Path, name: str, text: str) -> None:
@@ -55,7 +56,7 @@ def test_what_was_exported_comes_back(tmp_path: Path, name: str, text: str) -> N
 
 
 def test_subtitles_give_back_words_and_cues(tmp_path: Path) -> None:
-    found = read_words(saved(tmp_path, "a.srt", srt(WORDS)))
+    found = read_words(saved(tmp_path, "a.srt", srt(SAID)))
     # SubRip cannot escape: what looks like a tag is one
     assert [word.label for word in found.words] == ["Don't", "stop", "at", "café"]
     assert (found.words[0].start_us, found.words[-1].end_us) == (100_000, 2_500_000)
@@ -63,7 +64,7 @@ def test_subtitles_give_back_words_and_cues(tmp_path: Path) -> None:
 
 
 def test_scores_and_what_was_placed_survive(tmp_path: Path) -> None:
-    for name, text in (("a.ctm", ctm([CLIP])), ("a.json", whisperx_json(WORDS))):
+    for name, text in (("a.ctm", ctm([CLIP])), ("a.json", whisperx_json(SAID))):
         found = read_words(saved(tmp_path, name, text)).words
         assert [word.score for word in found][:2] == [0.5, 0.75]
         assert math.isnan(found[2].score)
@@ -110,7 +111,7 @@ def test_whisperx_words_without_times(tmp_path: Path) -> None:
         ("2014.", 200_000, 600_000, True),
         ("we", 600_000, 800_000, False),
     ]
-    assert found.untimed == ("9",)
+    assert [(word.label, word.after) for word in found.untimed] == [("9", len(found.words))]
 
 
 def test_utterances_of_a_ctm(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.timing import LEAST_GAP_US, TimedWord, settle
+from schemas.types import Transcription, UntimedWord
 
 TIMES = st.one_of(st.none(), st.integers(0, 2_000_000))
 
@@ -15,7 +16,8 @@ TIMES = st.one_of(st.none(), st.integers(0, 2_000_000))
 def test_every_word_is_timed_or_untimed_and_times_are_in_order(rows: list[tuple[int | None, int | None]]) -> None:
     words = [TimedWord(str(number), start, end) for number, (start, end) in enumerate(rows)]
     timed, untimed = settle(words, "x")
-    assert sorted([word.label for word in timed] + list(untimed), key=int) == [word.label for word in words]
+    spoken = Transcription(timed, (), untimed).spoken
+    assert [word.label for word in spoken] == [word.label for word in words]
     assert [int(word.label) for word in timed] == sorted(int(word.label) for word in timed)
     assert all(word.start_us < word.end_us for word in timed)
     assert all(one.end_us <= two.start_us for one, two in itertools.pairwise(timed))
@@ -51,11 +53,12 @@ def test_no_room_and_no_neighbour_is_no_time() -> None:
     ]
     timed, untimed = settle(words, "x")
     assert [word.label for word in timed] == ["a", "c"]
-    assert untimed == ("first", "b", "last")
+    assert [(word.label, word.after) for word in untimed] == [("first", 0), ("b", 1), ("last", 2)]
+    assert Transcription(timed, (), untimed).text == "first a b c last"
     assert timed[0].score == 0.5
 
 
 def test_overlaps_are_cut() -> None:
     timed, untimed = settle([TimedWord("a", 0, 100), TimedWord("b", 50, 150), TimedWord("c", 60, 140)], "x")
     assert [(w.start_us, w.end_us) for w in timed] == [(0, 100), (100, 150)]
-    assert untimed == ("c",)
+    assert untimed == (UntimedWord("c", 2, "x"),)

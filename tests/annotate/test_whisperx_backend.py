@@ -23,6 +23,7 @@ from annotate.audio import write_wav
 from annotate.importers.whisperx_json import words_of
 from schemas.config import AlignConfig, WhisperxConfig
 from schemas.errors import TalksetError
+from schemas.types import UntimedWord
 from synthetic.speech import Utterance, Voice, synthesize
 
 PYTHON = os.environ.get("TALKSET_WHISPERX_PYTHON", "")
@@ -72,7 +73,7 @@ def test_every_word_is_timed_or_said_not_to_be(aligner: WhisperxAligner, utteran
     text = "Please bring me 21 blue books, and 1984 red ones."
     found = aligner.align(utterance.samples, text)
     assert len(found.words) + len(found.untimed) == len(text.split())
-    assert {word.label for word in found.words} | set(found.untimed) == set(text.split())
+    assert [word.label for word in found.spoken] == text.split()
     duration_us = len(utterance.samples) * 1_000_000 // 16_000
     assert all(0 <= word.start_us < word.end_us <= duration_us for word in found.words)
     assert all(one.end_us <= two.start_us for one, two in itertools.pairwise(found.words))
@@ -174,7 +175,7 @@ def test_words_without_times_are_placed_or_untimed(tmp_path: Path) -> None:
         ("b", 900_000, 1_200_000, False),
     ]
     assert math.isnan(found.words[1].score)
-    assert found.untimed == ("9",)
+    assert found.untimed == (UntimedWord("9", 3, found.words[0].source),)
     assert math.isnan(found.mismatch)
     aligner.close()
 

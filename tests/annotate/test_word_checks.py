@@ -10,7 +10,7 @@ import pytest
 from annotate.align import Alignment, make_aligner
 from annotate.audio import read_audio
 from annotate.word_checks import FLAGS, check_words, repeated_words
-from schemas.types import Float32, Interval
+from schemas.types import Float32, Interval, UntimedWord
 from synthetic.speech import Voice, synthesize
 
 TEXT = "We have been away for more than five weeks. Please bring me the blue book."
@@ -25,7 +25,7 @@ def sound() -> Float32:
 @pytest.fixture(scope="module")
 def truth(sound: Float32) -> Alignment:
     made = synthesize(TEXT, Voice(), seed=2)
-    return Alignment(tuple(shifted(word, 2_000_000) for word in made.words), (), 0.9)
+    return Alignment(tuple(shifted(word, 2_000_000) for word in made.words), (), mismatch=0.9)
 
 
 def shifted(word: Interval, by_us: int) -> Interval:
@@ -82,7 +82,7 @@ def test_other_flags(sound: Float32, truth: Alignment) -> None:
     fast = tuple(Interval(start + 30_000 * i, start + 30_000 * (i + 1), f"w{i}", 0.5, False, "x") for i in range(40))
     assert "implausible_rate" in check_words(sound, Alignment(fast, ())).flags
     assert "recognized" in check_words(sound, dataclasses.replace(truth, recognised=True)).flags
-    untimed = check_words(sound, dataclasses.replace(truth, untimed=("9",)))
+    untimed = check_words(sound, dataclasses.replace(truth, untimed=(UntimedWord("9", 2, ""),)))
     assert untimed.untimed == 1
     assert "untimed_words" in untimed.flags
     assert "wrong_transcript" in check_words(sound, dataclasses.replace(truth, mismatch=4.0)).flags

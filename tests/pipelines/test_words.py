@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from annotate.align import make_aligner
 from pipelines.words import cut_words, speech_ratio, spoken_words, to_json, word_scores, word_warnings
 from schemas.errors import TalksetError
-from schemas.types import Float32, Interval, Span, Transcription
+from schemas.types import Float32, Interval, Span, Transcription, UntimedWord
 from synthetic.speech import Voice, synthesize
 
 TEXT = "Please bring me the blue book from the table."
@@ -47,6 +48,21 @@ def test_one_clip_over_all_gets_all() -> None:
     words, cut = cut_words(to_json(WORDS, 0), Span(0, 600))
     assert words == WORDS
     assert cut == []
+
+
+def test_a_word_without_a_time_goes_where_its_neighbours_are() -> None:
+    untimed = tuple(UntimedWord(label, after, "truth") for label, after in (("so", 0), ("9", 1), ("or", 1), ("ok", 3)))
+    stored = to_json(dataclasses.replace(WORDS, untimed=untimed), 0)
+    whole, cut = cut_words(stored, Span(0, 600))
+    assert (whole.text, cut) == ("so bin 9 or blue now ok", [])
+    assert whole.untimed == untimed
+    first, cut_first = cut_words(stored, Span(0, 350))
+    assert (first.text, cut_first) == ("so bin 9 or blue", [])
+    second, cut_second = cut_words(stored, Span(100, 600))
+    assert (second.text, cut_second) == ("blue now ok", ["9", "or"])  # who knows on which side of the border
+    assert [word.after for word in second.untimed] == [2]
+    third, cut_third = cut_words(stored, Span(350, 360))
+    assert (third.text, cut_third) == ("", [])
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from dataset_builder import MODEL_HASH, build, random_clip, records, rejected_clip, writer
@@ -18,10 +19,11 @@ from dataset_builder import MODEL_HASH, build, random_clip, records, rejected_cl
 from schemas.config import ShardConfig
 from schemas.errors import TalksetError, UsageError
 from schemas.files import list_files, sha256_file
-from schemas.records import ClipRecord
+from schemas.records import ClipRecord, clip_rows
 from schemas.tables import SHARDED, TABLES
-from schemas.types import Interval, Transcription
+from schemas.types import Event, Interval, Transcription, UntimedWord
 from schemas.verify import verify_dataset
+from talkset.dataset import open_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -59,6 +61,29 @@ def test_values_come_back(tmp_path: Path) -> None:
     assert [word["label"] for word in words] == ["bin", "blue", "größe"] * 10
     assert {phone["score"] for phone in phones} == {None}  # NaN is stored as absent
     assert {event["kind"] for event in events} == {"blink"}
+
+
+def test_words_without_times_are_rows_in_their_place(tmp_path: Path) -> None:
+    record = random_clip(1)
+    assert record.transcription is not None
+    untimed = tuple(UntimedWord(label, after, "x") for label, after in (("so", 0), ("9", 2), ("10", 2)))
+    said = dataclasses.replace(record.transcription, untimed=untimed)
+    with writer(tmp_path) as target:
+        target.add(dataclasses.replace(record, transcription=said))
+        wrong = dataclasses.replace(said, untimed=(UntimedWord("so", 4, "x"),))
+        with pytest.raises(ValueError, match="after more words than the 3"):
+            target.add(dataclasses.replace(random_clip(2), transcription=wrong))
+        target.finish()
+    assert verify_dataset(tmp_path) == []
+    words = open_dataset(tmp_path)[0].words()
+    assert [word["label"] for word in words] == ["so", "bin", "blue", "9", "10", "größe"]
+    assert [word["position"] for word in words] == list(range(6))
+    assert [word["start_us"] for word in words] == [None, 0, 100_000, None, None, 200_000]
+    for word in words:
+        if word["end_us"] is None:
+            assert (word["score"], word["interpolated"], word["source"]) == (None, False, "x")
+    mean = pc.mean(pq.read_table(tmp_path / "words.parquet")["end_us"]).as_py()
+    assert mean == pytest.approx((80_000 + 180_000 + 280_000) / 3)  # tools skip what is absent
 
 
 def test_detectors_with_other_numbers_of_points_share_a_data_set(tmp_path: Path) -> None:
@@ -326,6 +351,27 @@ def test_a_full_disk_is_named_and_nothing_half_stays(small_disk: Path) -> None:
     assert verify_dataset(root) == []
 
 
+def test_labels_come_back_and_unknown_kinds_of_events_are_refused(tmp_path: Path) -> None:
+    made = build(tmp_path)
+    stored = pq.read_table(tmp_path / "params" / "part-00000.parquet").to_pylist()
+    accepted = {record.index["clip_id"]: record for record in made if record.head is not None}
+    assert len(stored) == len(accepted) == 10
+    for row in stored:
+        record = accepted[row["clip_id"]]
+        if record.emotion is None or record.style is None:
+            assert [row[name] for name in ("emotion_probabilities", "affect", "clip_emotion")] == [None] * 3
+            assert row["style_embedding"] is row["style_model"] is None
+            continue
+        np.testing.assert_array_equal(row["emotion_probabilities"], record.emotion.probabilities.reshape(-1))
+        np.testing.assert_array_equal(row["affect"], record.emotion.affect.reshape(-1))
+        np.testing.assert_array_equal(row["clip_emotion"], record.emotion.clip)
+        np.testing.assert_array_equal(row["style_embedding"], record.style.embedding)
+        assert row["style_model"] == record.style.model
+    odd = dataclasses.replace(random_clip(0), events=(Event(0, 1, "x", 0.5, False, "truth", "mood"),))
+    with pytest.raises(ValueError, match=r"unknown kind 'mood'; known: emotion, blink"):
+        clip_rows(odd)
+
+
 def test_a_disk_that_fills_up_at_the_end(small_disk: Path) -> None:
     root = small_disk / "ds"
 
@@ -334,7 +380,7 @@ def test_a_disk_that_fills_up_at_the_end(small_disk: Path) -> None:
             for record in records(8):
                 target.add(record)
             disk = os.statvfs(small_disk)
-            room = 100_000  # enough for the tables, not for stats.json
+            room = 130_000  # enough for the tables, not for stats.json
             (small_disk / "ballast").write_bytes(b"x" * (disk.f_bavail * disk.f_frsize - room))
             target.finish()
 

@@ -21,14 +21,18 @@ DESIGNED = {
     " burnt burnt_worst yaw_deg yaw_deg_worst pitch_deg pitch_deg_worst roll_deg roll_deg_worst occlusion"
     " occlusion_worst blockiness blockiness_worst bits_per_pixel bits_per_pixel_worst snr_db snr_db_worst"
     " speech_modulation speech_modulation_worst clipped clipped_worst body_residual body_penetration"
-    " body_implausible body_jitter left_hand_ratio right_hand_ratio duplicate_group",
+    " body_implausible body_jitter left_hand_ratio right_hand_ratio duplicate_group emotion_intensity"
+    " emotion_source emotion_given emotion_given_intensity style_syllables_per_s style_pause_ratio style_pause_s"
+    " style_pitch_hz style_pitch_range_st style_loudness_range_db style_head_speed_deg_s style_head_rhythm_hz"
+    " style_mouth_range style_brow_range style_eye_range style_smile style_asymmetry style_blinks_per_min"
+    " style_gaze_away_ratio style_gestures_per_min style_gesture_space_m",
     "params": "clip_id num_frames pts_us head_model shape expression global_pose neck_pose jaw_pose left_eye_pose"
     " right_eye_pose translation focal_px principal_point valid residual_px nme held_out_nme uncertainty_mm at_limit"
     " body_model betas body_pose left_hand_pose right_hand_pose body_global_pose body_translation"
-    " body_joint_valid",
+    " body_joint_valid emotion_probabilities affect clip_emotion style_embedding style_model",
     "landmarks": "clip_id num_frames pts_us face_xy valid confidence blendshapes detector"
     " fingerprint pose_xyc left_hand_xyc right_hand_xyc body_detector",
-    "words": "clip_id start_us end_us label score interpolated source",
+    "words": "clip_id start_us end_us label score interpolated source position",
     "phones": "clip_id start_us end_us label score interpolated source",
     "events": "clip_id kind start_us end_us label score interpolated source",
 }

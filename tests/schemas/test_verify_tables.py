@@ -96,8 +96,16 @@ ONE = [
     (WORDS, _set(5, end_us=10**8), "row 5 (clip clip_0001): 200000..100000000 us is outside the clip 0..1000000 us"),
     (WORDS, _set(5, end_us=5), "row 5 (clip clip_0001): 200000..5 us is outside the clip"),
     (WORDS, _set(4, score=1.5), "row 4 (clip clip_0001): score is 1.5, expected 0..1"),
-    (WORDS, lambda rows: rows.insert(0, rows.pop(1)), "row 1 (clip clip_0000): starts at 0 us, before the row above"),
-    (WORDS, lambda rows: rows.append(rows.pop(0)), "row 14 (clip clip_0000): starts at 0 us, before the row above"),
+    (
+        WORDS,
+        lambda rows: rows.insert(0, rows.pop(1)),
+        "row 1 (clip clip_0000): has position 0, not after the row above of",
+    ),
+    (
+        WORDS,
+        lambda rows: rows.append(rows.pop(0)),
+        "row 14 (clip clip_0000): has position 0, not after the row above of",
+    ),
     ("phones.parquet", _set(0, start_us=-5), "row 0 (clip clip_0000): -5..40000 us is outside the clip"),
     ("events.parquet", _set(1, score=NAN), "row 1 (clip clip_0001): score is nan"),
 ]
@@ -228,6 +236,49 @@ def test_a_clip_may_have_no_words(root: Path) -> None:
     edit(root, WORDS, keep_two)
     edit_json(root, "dataset.json", lambda facts: facts["counts"].update(words=6))
     assert verify_dataset(root) == []
+
+
+def _words_without_times(rows: Rows) -> None:
+    for place in (0, 4, 5):
+        rows[place].update(start_us=None, end_us=None, score=None)
+
+
+WITHOUT_TIMES = [
+    (_set(3, start_us=None), "row 3 (clip clip_0001): has only one of start_us and end_us"),
+    (_set(4, score=0.5), "row 4 (clip clip_0001): has no times, but a score or is interpolated"),
+    (_set(4, interpolated=True), "row 4 (clip clip_0001): has no times, but a score or is interpolated"),
+    (_set(4, position=0), "row 4 (clip clip_0001): has position 0, not after the row above of this clip (0)"),
+    (_set(5, position=-1), "row 5 (clip clip_0001): position is -1, expected 0.."),
+    (_set(7, start_us=300_000, end_us=310_000), "row 8 (clip clip_0002): starts at 200000 us, before the row above"),
+]
+
+
+@pytest.mark.parametrize(("change", "text"), WITHOUT_TIMES)
+def test_words_may_have_no_times(root: Path, change: Callable[[Rows], object], text: str) -> None:
+    edit(root, WORDS, _words_without_times)
+    assert verify_dataset(root) == []
+    edit(root, WORDS, change)
+    expect(verify_dataset(root), WORDS, text)
+
+
+@pytest.mark.parametrize(
+    ("change", "row"), [(lambda rows: rows.insert(0, rows.pop(1)), 1), (lambda rows: rows.append(rows.pop(0)), 14)]
+)
+def test_before_positions_words_came_by_start(root: Path, change: Callable[[Rows], object], row: int) -> None:
+    as_version(root, "1.4.0")
+    assert verify_dataset(root) == []
+    edit(root, WORDS, change)
+    expect(verify_dataset(root), WORDS, f"row {row} (clip clip_0000): starts at 0 us, before the row above")
+
+
+def test_phones_must_have_times(root: Path) -> None:
+    path = root / "phones.parquet"
+    table = pq.read_table(path)
+    position = table.schema.get_field_index("start_us")
+    field = table.schema.field(position).with_nullable(True)
+    pq.write_table(table.set_column(position, field, pa.nulls(len(table), pa.int64())), path)
+    refresh_manifest(root)
+    assert any(problem.file == path.name for problem in verify_dataset(root))
 
 
 def test_a_wholly_broken_table_is_summed_up(tmp_path: Path, good: Path) -> None:

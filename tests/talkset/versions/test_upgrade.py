@@ -25,7 +25,8 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 OLD = DATA / "schema-1.0.0"
 NEXT = DATA / "schema-1.1.0"
 BEFORE_WORDS = DATA / "schema-1.2.0"
-LAST = DATA / "schema-1.3.0"
+BEFORE_SPEAKERS = DATA / "schema-1.3.0"
+LAST = DATA / "schema-1.4.0"
 
 
 def test_the_old_one_opens_and_verifies() -> None:
@@ -53,7 +54,7 @@ def test_upgraded_it_has_the_new_columns_and_the_same_values(tmp_path: Path) -> 
     for before, after in zip(old, new, strict=True):
         for name in (*old.columns, "face_xy"):
             np.testing.assert_array_equal(before[name], after[name])
-        assert before.words() == after.words()
+        assert [{**word, "position": place} for place, word in enumerate(before.words())] == after.words()
         assert before.events() == after.events()
     assert open_dataset(out, where="status == 'rejected'")[0].index["head_model"] is None
     quantiles = new.stats["signals"]["open-head"]["jaw_pose"]
@@ -118,8 +119,8 @@ def test_one_before_the_checks_of_words_opens_and_upgrades(tmp_path: Path) -> No
 
 
 def test_one_before_speakers_quality_and_bodies_opens_and_upgrades(tmp_path: Path) -> None:
-    assert verify_dataset(LAST) == []
-    old, new = open_dataset(LAST), open_dataset(upgrade_dataset(LAST, tmp_path / "new"))
+    assert verify_dataset(BEFORE_SPEAKERS) == []
+    old, new = open_dataset(BEFORE_SPEAKERS), open_dataset(upgrade_dataset(BEFORE_SPEAKERS, tmp_path / "new"))
     assert verify_dataset(tmp_path / "new") == []
     assert len(old) == len(new) == 3
     for before, after in zip(old, new, strict=True):
@@ -129,3 +130,17 @@ def test_one_before_speakers_quality_and_bodies_opens_and_upgrades(tmp_path: Pat
         added = ("speaker_score", "sync_applied_ms", "sharpness", "sharpness_worst", "duplicate_group", "body_residual")
         assert [after.index[name] for name in added] == [None] * len(added)
         assert [after[name] for name in ("body_model", "body_pose", "fingerprint", "pose_xyc")] == [None] * 4
+
+
+def test_one_before_emotion_and_style_opens_and_upgrades(tmp_path: Path) -> None:
+    assert verify_dataset(LAST) == []
+    old, new = open_dataset(LAST), open_dataset(upgrade_dataset(LAST, tmp_path / "new"))
+    assert verify_dataset(tmp_path / "new") == []
+    assert len(old) == len(new) == 3
+    for before, after in zip(old, new, strict=True):
+        for name in (*old.columns, "face_xy", "confidence"):
+            np.testing.assert_array_equal(before[name], after[name])
+        assert "style_pitch_hz" not in before.index
+        assert [after.index[name] for name in ("emotion_intensity", "emotion_given", "style_pitch_hz")] == [None] * 3
+        added = ("emotion_probabilities", "affect", "clip_emotion", "style_embedding", "style_model")
+        assert [after[name] for name in added] == [None] * 5
