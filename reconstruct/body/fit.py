@@ -197,7 +197,7 @@ def noise_scale(problem: Problem, shape: Float64, motion: Float64) -> float:
 
 def observed_joints(problem: Problem) -> Bool:
     """(T, 55) joints whose rotation something tells: a landmark below them, or the face."""
-    seen = problem.precision > 0
+    seen = problem.seen
     found = np.zeros((problem.frames, NUM_JOINTS), dtype=bool)
     shoulders = seen[:, [11, 12]].all(1)
     found[:, 0] = shoulders
