@@ -20,7 +20,7 @@ from reconstruct.camera import FACING_CAMERA, default_focal, image_centre
 from reconstruct.models.body_model import BODY, NUM_JOINTS, BodyModel, joint
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.rotations import unwrap_axis_angle
-from reconstruct.models.skinning import axis_angle_to_matrix, place_joints, prepare
+from reconstruct.models.skinning import SkinningModel, axis_angle_to_matrix, place_joints, prepare
 from schemas.config import ReconstructConfig
 from schemas.errors import TalksetError
 from schemas.types import BodyLandmarks, BodyTrack, HeadTrack
@@ -245,7 +245,11 @@ def body_poses(track: BodyTrack, head: HeadTrack | None = None) -> Float64:
 
 def joint_positions(model: BodyModel, track: BodyTrack) -> Float64:
     """(T, 55, 3) metres in camera space; NaN where there is no body."""
-    skinning = prepare(model, np.arange(1), dtype=torch.float64)
+    return placed_joints(prepare(model, np.arange(1), dtype=torch.float64), track)
+
+
+def placed_joints(skinning: SkinningModel, track: BodyTrack) -> Float64:
+    """`joint_positions` by a model that was prepared in float64."""
     rows = np.flatnonzero(np.isfinite(track.body_translation).all(1))
     turns = axis_angle_to_matrix(torch.as_tensor(body_poses(track)[rows]))
     betas = torch.as_tensor(np.tile(track.betas.astype(np.float64), (len(rows), 1)))
