@@ -29,6 +29,7 @@ from schemas.files import write_atomic
 from schemas.types import Float32, Style
 
 FORMAT: Final = "talkset-style-1"
+_META: Final = "talkset"
 LEAST_DEVIATION: Final = 1e-3
 MOST_BYTES: Final = 200_000_000
 
@@ -118,10 +119,10 @@ def nt_xent(first: Tensor, second: Tensor, owners: Tensor, temperature: float) -
 
 
 def train_encoder(features: Sequence[Float32], owners: Sequence[str], config: EncoderConfig) -> StyleNetwork:
-    """A network that tells owners apart by their moments.
+    """A network that tells owners apart by their moments: two of one owner, of two clips where it has two, are partners.
 
-    Args: features: (N, WIDTH) of each clip; owners: speaker (and manner) of each. Two moments of one owner (of two
-    clips where there are two) are partners. Raises UsageError for fewer than two owners with clips of a moment's length.
+    Args: features: (N, WIDTH) of each clip; owners: speaker (and manner) of each. Raises UsageError for fewer than two
+    owners with clips of a moment's length.
     """
     crop = round(config.crop_s * FRAME_HZ)
     usable = [(table, owner) for table, owner in zip(features, owners, strict=True) if len(table) >= crop]
@@ -174,8 +175,9 @@ def _crop(table: Float32, crop: int, rng: np.random.Generator) -> Float32:
 def save_encoder(path: Path, network: StyleNetwork, config: EncoderConfig, trained_on: dict[str, Any]) -> str:
     """Write an encoder completely or not at all; returns its name. Raises TalksetError disk_full or not_writable."""
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-    meta = {"format": FORMAT, "config": json.dumps(asdict(config)), "trained_on": json.dumps(trained_on)}
-    content = safetensors.torch.save(tensors, meta)
+    meta = {"format": FORMAT, "config": asdict(config), "trained_on": trained_on}
+    # one entry, because the library writes several in an order that changes
+    content = safetensors.torch.save(tensors, {_META: json.dumps(meta, sort_keys=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, content)
     return _name(content)
@@ -186,10 +188,10 @@ def load_encoder(path: Path) -> ContrastiveEncoder:
     content = _content(path)
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            meta = file.metadata() or {}
-        if meta.get("format") != FORMAT:
-            raise ValueError(f"its format is {meta.get('format')!r}, expected {FORMAT!r}")
-        config = EncoderConfig(**json.loads(meta["config"]))
+            meta = json.loads((file.metadata() or {})[_META])
+        if meta["format"] != FORMAT:
+            raise ValueError(f"its format is {meta['format']!r}, expected {FORMAT!r}")
+        config = EncoderConfig(**meta["config"])
         network = StyleNetwork(config)
         network.load_state_dict(safetensors.torch.load(content))
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:

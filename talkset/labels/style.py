@@ -57,8 +57,8 @@ def train_style(
 
     Args: manner: column of the index that with the speaker makes an owner, such as emotion_given; by default the
     speaker alone. judge: first train on first halves only and measure retrieval of second halves among all halves,
-    which takes as long again. Sound is read from the data set's media. Raises UsageError for a column that is not there and for too
-    few speakers, DatasetError for damage.
+    which takes as long again. Sound is read from the data set's media. Raises UsageError for a column that is not
+    there and for too few speakers, DatasetError for damage.
     """
     dataset = open_dataset(data, where="status == 'accepted'")
     features: list[Float32] = []
