@@ -119,7 +119,7 @@ def nt_xent(first: Tensor, second: Tensor, owners: Tensor, temperature: float) -
 
 
 def train_encoder(features: Sequence[Float32], owners: Sequence[str], config: EncoderConfig) -> StyleNetwork:
-    """A network that tells owners apart by their moments: two of one owner, of two clips where it has two, are partners.
+    """A network that tells owners apart by moments: two of one owner, of two clips where it has two, are partners.
 
     Args: features: (N, WIDTH) of each clip; owners: speaker (and manner) of each. Raises UsageError for fewer than two
     owners with clips of a moment's length.

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 
 from annotate.performance import Performance
+from annotate.pitch import HOP_S
 from annotate.signals import HZ, even, runs, smooth
 from annotate.style.descriptors import describe
 from annotate.style.voice import Voice, listen
@@ -82,6 +83,10 @@ NOISE: Final = {
 }  # fmt: skip
 """By the statistic's kind, the part of its name before the colon."""
 
+ENOUGH_VOICE_S: Final = 1.0
+"""Voiced speech in the two seconds that `NOISE` was measured on. Of less, noise is larger by the root of the ratio, so
+the voice's statistics of such a clip count less by it."""
+
 GROUPS: Final = {
     "face": tuple(f"{kind}:{name}" for kind in ("mean", "deviation") for name in ACTIONS)
     + tuple(f"sides:{name}" for name in SIDED)
@@ -109,7 +114,12 @@ def statistics(clip: Performance, voice: Voice | None = None) -> dict[str, float
         usual, spread = _COLOUR_DB
         waves = dct(voice.colour_db, norm="ortho")[1 : COLOURS + 1]
         found |= {f"colour:{index}": (waves[index] - usual[index]) / spread for index in range(COLOURS)}
-    return {name: float(np.clip(value, -LIMIT, LIMIT)) for name, value in found.items() if np.isfinite(value)}
+    kept = {name: float(np.clip(value, -LIMIT, LIMIT)) for name, value in found.items() if np.isfinite(value)}
+    if voice is not None:
+        voiced_s = HOP_S * float(np.isfinite(voice.pitch_hz).sum())
+        trust = np.sqrt(min(1.0, voiced_s / ENOUGH_VOICE_S))
+        kept |= {name: value * float(trust) for name, value in kept.items() if name in GROUPS["voice"]}
+    return kept
 
 
 def _of_face(clip: Performance) -> dict[str, float]:
