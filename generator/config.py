@@ -60,6 +60,8 @@ class DiffusionConfig:
     drop_style: float = 0.1
     drop_emotion: float = 0.1
     drop_shape: float = 0.3
+    own_style: float = 0.5
+    """Of the windows that are given the style of their own clip; the others have that of another of the same manner."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,11 @@ class LossConfig:
     """Of lip vertices, in units of `lip_scale_mm` squared."""
     lip_velocity: float = 1.0
     lip_scale_mm: float = 2.0
+    lids: float = 4.0
+    """Weight of what shuts the eyes among the values of `params`, `velocity` and `smoothness`."""
     exchange: float = 0.0
     """EMOTE's content-emotion exchange; 0: off."""
-    lip_vertices: int = 40
+    lip_vertices: int = 24
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ class GeneratorConfig:
         return (self.window + self.context) / self.fps
 
 
-_BASE_MODEL: Final = ModelConfig(width=512, layers=8, heads=8, feed_forward=4, audio_width=512, style_width=128)
+_BASE_MODEL: Final = ModelConfig(width=512, layers=8, heads=8, feed_forward=4, audio_width=256, style_width=128)
 _BASE_STYLE: Final = StyleConfig(width=256, layers=4, steps=20_000, batch=256, learning_rate=5e-4, crop_frames=100)
 _BASE: Final = GeneratorConfig(
     name="base",
