@@ -45,6 +45,9 @@ class Performance:
     """Of the weights: ARKit's blend shapes; empty where the head model does not have them."""
     weights: Float32 | None = None
     """(T, len(names)) 0..1, NaN where not valid."""
+    surface: Float32 | None = None
+    """(T, len(names)) the same with what the face looks like at rest added: a fit takes a face that smiles a little now
+    for its shape, now for an expression, and only the sum is measured. None where it is not known."""
     head: Float32 | None = None
     """(T, 3) yaw (to the subject's left), pitch (down), roll of the head against the camera, radians; NaN likewise."""
     gaze: Float32 | None = None
@@ -74,9 +77,16 @@ class Performance:
 
     def weight(self, *names: str) -> Float64:
         """(T,) mean weight of those names; NaN throughout where one is not there."""
-        if self.weights is None or not self.has(*names):
+        return self._mean(self.weights, names)
+
+    def look(self, *names: str) -> Float64:
+        """(T,) the same of the surface, or of the weights where it is not known."""
+        return self._mean(self.weights if self.surface is None else self.surface, names)
+
+    def _mean(self, table: Float32 | None, names: tuple[str, ...]) -> Float64:
+        if table is None or not self.has(*names):
             return np.full(len(self.pts_us), np.nan)
-        columns = self.weights[:, [self._columns[name] for name in names]]
+        columns = table[:, [self._columns[name] for name in names]]
         return np.asarray(columns.mean(axis=1, dtype=np.float64))
 
 
@@ -103,6 +113,7 @@ def part_of(clip: Performance, start_us: int, end_us: int) -> Performance:
         duration_us=end_us - start_us,
         valid=clip.valid[rows],
         weights=cut(clip.weights),
+        surface=cut(clip.surface),
         head=cut(clip.head),
         gaze=cut(clip.gaze),
         lip_opening=cut(clip.lip_opening),

@@ -42,7 +42,7 @@ def frame_features(clip: Performance, voice: Voice | None = None) -> Float32 | N
     table = np.zeros((count, WIDTH), np.float64)
     known = False
     if clip.has(*WEIGHTS):
-        known |= _put(table[:, :FACE], times, clip, np.stack([clip.weight(name) for name in WEIGHTS], axis=1))
+        known |= _put(table[:, :FACE], times, clip, np.stack([clip.look(name) for name in WEIGHTS], axis=1))
     if clip.head is not None:
         angles = np.degrees(clip.head.astype(np.float64)) / 10.0
         if np.isfinite(angles).any():

@@ -129,7 +129,7 @@ def _of_face(clip: Performance) -> dict[str, float]:
     for name, weights in ACTIONS.items():
         if not clip.has(*weights):
             continue
-        _, curve = even(clip.pts_us, clip.weight(*weights))
+        _, curve = even(clip.pts_us, clip.look(*weights))
         steady = smooth(curve, FACE_NOISE_S)
         known = steady[np.isfinite(steady)]
         if len(known):
@@ -137,7 +137,7 @@ def _of_face(clip: Performance) -> dict[str, float]:
             found[f"deviation:{name}"] = (np.sqrt(known.std()) - _DEVIATION[0]) / _DEVIATION[1]
     for name in SIDED:
         if clip.has(f"{name}Left", f"{name}Right"):
-            apart = float(np.nanmean(clip.weight(f"{name}Left") - clip.weight(f"{name}Right")))
+            apart = float(np.nanmean(clip.look(f"{name}Left") - clip.look(f"{name}Right")))
             found[f"sides:{name}"] = (apart - _SIDES[0]) / _SIDES[1]
     return found
 
@@ -165,14 +165,14 @@ def _of_head(clip: Performance) -> dict[str, float]:
 def embed(clip: Performance, voice: Voice | None = None) -> Style | None:
     """The style of a clip: `DIMENSION` numbers; None where it has neither face nor voice.
 
-    A group that is missing is zero, and the model's name says which groups there are: only embeddings of one name can
-    be compared.
+    A group that is missing is zero, and the model's name says which groups there are (`weights` for a face whose look at
+    rest is not known): only embeddings of one name can be compared.
     """
     values = statistics(clip, voice)
     parts, present = [], []
     for group, names in GROUPS.items():
         if any(name in values for name in names):
-            present.append(group)
+            present.append("weights" if group == "face" and clip.surface is None else group)
         parts.append(np.array([values.get(name, 0.0) / NOISE[name.partition(":")[0]] for name in names]))
     if not present:
         return None

@@ -18,7 +18,7 @@ from schemas.errors import UsageError
 from schemas.types import Float32, LandmarkTrack
 from talkset.dataset import Clip, open_dataset
 from talkset.demo import head_track
-from talkset.geometry import head_model_of
+from talkset.geometry import head_and_embedding_of
 from talkset.store import DatasetError
 
 RATE: Final = 16_000
@@ -108,7 +108,7 @@ def _owner(clip: Clip, manner: str | None) -> str:
 def performance_of_clip(clip: Clip, sound: bool = True) -> Performance:
     """A stored clip as annotators take it; without sound where its media is not there. Raises DatasetError."""
     head = head_track(clip)
-    model = head_model_of(clip)
+    model, embedding = head_and_embedding_of(clip)
     points = np.asarray(clip["landmarks.face_xy"], dtype=np.float32)
     landmarks = LandmarkTrack(
         pts_us=np.asarray(clip["params.pts_us"], dtype=np.int64),
@@ -119,7 +119,8 @@ def performance_of_clip(clip: Clip, sound: bool = True) -> Performance:
         height=int(clip.index["height"]),
         detector=str(clip.index["detector"] or "mediapipe"),
     )
-    return performance_of(model, head, landmarks, clip.duration_us, _sound(clip) if sound else None)
+    samples = _sound(clip) if sound else None
+    return performance_of(model, head, landmarks, clip.duration_us, samples, embedding=embedding)
 
 
 def _sound(clip: Clip) -> Float32 | None:

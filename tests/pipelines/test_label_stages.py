@@ -132,7 +132,7 @@ def test_events_and_style_become_rows(known: Known) -> None:
 
 
 def test_words_decide_the_keys_and_their_absence_crashes_nothing(known: Known) -> None:
-    digests = dict.fromkeys(("head_model", "speech", "style_encoder"), "x")
+    digests = dict.fromkeys(("head_model", "detector", "embedding", "speech", "style_encoder"), "x")
     mute = dataclasses.replace(known.item, spoken=None)
     keys = {"landmarks": "1", "fit": "2"}
     for stage in (MOTION, STYLE, SEMANTICS):

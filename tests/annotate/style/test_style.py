@@ -135,7 +135,7 @@ OWNERS = [str(speaker) for speaker in range(4) for _ in range(3)]
 def test_clips_of_a_speaker_are_nearer_than_others(talkers: list[Performance]) -> None:
     styles = [embed(each) for each in talkers]
     assert all(style is not None and style.embedding.shape == (DIMENSION,) for style in styles)
-    assert {style.model for style in styles if style is not None} == {"statistical-1/face+head+voice"}
+    assert {style.model for style in styles if style is not None} == {"statistical-1/weights+head+voice"}
     vectors = np.stack([style.embedding for style in styles if style is not None])
     apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
     same = np.array(OWNERS)[:, None] == np.array(OWNERS)[None]
@@ -150,7 +150,7 @@ def test_embeddings_of_other_modalities_cannot_be_compared(talkers: list[Perform
     whole, silent = embed(talkers[0]), embed(dataclasses.replace(talkers[0], samples=None))
     assert whole is not None
     assert silent is not None
-    assert silent.model == "statistical-1/face+head"
+    assert silent.model == "statistical-1/weights+head"
     assert distance(whole, silent) == math.inf
     assert distance(whole, whole) == 0
 
