@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.errors import UsageError
+from talkset.commands.train_style import style_command
 
 console = Console(stderr=True, highlight=False)
 
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
     group.command("generator")(generator_command)
     group.command("features")(features_command)
     group.command("demo")(demo_command)
+    group.command("style")(style_command)
     app.add_typer(group, name="train")
 
 
