@@ -26,7 +26,7 @@ class Hands:
 
     @property
     def seen(self) -> Bool:
-        """(T, 2)"""
+        """(T, 2) whether each wrist is seen."""
         return np.asarray(np.isfinite(self.wrists_m).all(2))
 
 
@@ -49,6 +49,8 @@ class Performance:
     """(T, 2) yaw and pitch of both eyes' mean direction against the line to the camera, radians; NaN likewise."""
     lip_opening: Float32 | None = None
     """(T,) opening of the lips over the distance of the outer eye corners; NaN likewise."""
+    lid_opening: Float32 | None = None
+    """(T, 2) opening of the left and right eye over its width; NaN likewise."""
     samples: Float32 | None = None
     """(N,) sound at 16 kHz, full scale 1; None for a clip without sound."""
     words: tuple[Interval, ...] = ()

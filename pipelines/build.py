@@ -9,6 +9,7 @@ from pipelines.stage import Stage
 from pipelines.stages.body_fit import BodyFit
 from pipelines.stages.body_landmarks import BodyLandmarks
 from pipelines.stages.clips import Clips
+from pipelines.stages.emotion import EmotionStage, OrdinaryStage
 from pipelines.stages.fingerprint import Fingerprint
 from pipelines.stages.fit import Fit
 from pipelines.stages.landmarks import Landmarks
@@ -32,8 +33,10 @@ PERSON_STAGES = ("landmarks", "person")
 """What every clip must have passed before a person can be shared."""
 CLIP_STAGES = (
     *("landmarks", "fit", "body_landmarks", "body_fit", "sync", "quality"),
-    *("motion_events", "style", "semantics", "language_model", "fingerprint", "media"),
+    *("motion_events", "style", "semantics", "language_model", "ordinary", "fingerprint", "media"),
 )
+LABEL_STAGES = (*CLIP_STAGES, "emotion")
+"""What is judged by all clips of a speaker comes after what every clip tells."""
 REVIEW_STAGES = ("landmarks", "fit", "body_landmarks", "body_fit", "overlay")
 """What `overlay` needs is stored by then; only the overlay itself is made."""
 
@@ -43,7 +46,7 @@ _STAGES: Mapping[str, Stage[Any]] = {
         *(Probe(), Segment(), Speech(), Speakers(), Clips(), Words()),
         *(Landmarks(), Person(), Fit(), BodyLandmarks(), BodyFit()),
         *(Sync(), Quality(), MotionEvents(), Style(), Semantics(), LanguageModel()),
-        *(Fingerprint(), Media(), Overlay()),
+        *(OrdinaryStage(), EmotionStage(), Fingerprint(), Media(), Overlay()),
     )
 }
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from annotate.performance import Hands, Performance
 from reconstruct.camera import FACING_CAMERA
+from reconstruct.landmarks.lids import lid_openings
 from reconstruct.landmarks.lips import lip_shape
 from schemas.errors import UsageError
 from schemas.types import BodyTrack, Float32, HeadTrack, LandmarkTrack, Transcription
@@ -52,6 +52,7 @@ def performance_of(
         head=_angles(rotation, head.valid),
         gaze=_gaze(rotation, head),
         lip_opening=opening,
+        lid_opening=lid_openings(landmarks),
         samples=samples,
         words=words,
         phones=phones,

@@ -20,13 +20,17 @@ from typing import Any, Final
 import yaml
 
 from schemas.errors import UsageError
-from schemas.label_config import LanguageModelConfig, MotionEventsConfig, SemanticsConfig, StyleConfig
+from schemas.label_config import EmotionConfig, LanguageModelConfig, MotionEventsConfig, SemanticsConfig, StyleConfig
 
 
 @dataclass(frozen=True)
 class SegmentConfig:
     """From source to clips: shots, dominant face, lengths."""
 
+    shot_backend: str = "adaptive"
+    """`adaptive` (embedded: PySceneDetect's detector, and fades) or `transnetv2` (a network from a file finds both)."""
+    shot_weights_path: str | None = None
+    """TorchScript or ONNX file of the network; `docs/segmentation.md` says what goes in and out."""
     shot_threshold: float = 3.0
     """PySceneDetect AdaptiveDetector: ratio of the frame score to its neighbourhood that makes a cut."""
     detect_every_s: float = 0.2
@@ -494,6 +498,7 @@ class Config:
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
+    emotion: EmotionConfig = field(default_factory=EmotionConfig)
     motion_events: MotionEventsConfig = field(default_factory=MotionEventsConfig)
     style: StyleConfig = field(default_factory=StyleConfig)
     semantics: SemanticsConfig = field(default_factory=SemanticsConfig)

@@ -1,8 +1,31 @@
-"""Sections of the configuration for the stages that label clips: motion events, style, semantics, language model."""
+"""Sections of the configuration for the stages that label clips: emotion, motion events, style, semantics, language
+model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EmotionConfig:
+    """What a clip feels like, by face, voice and text; docs/labels.md has the definitions."""
+
+    enabled: bool = True
+    rest_from: str = "speaker"
+    """`speaker`: face and voice are compared with what they mostly are in all clips of the speaker whom the manifest
+    names; a clip that joins redoes the emotions of its speaker. `clip`: each clip stands alone."""
+    min_clips: int = 6
+    """Fewest clips of a speaker from which on they say what is ordinary for him or her: of a few clips of one mood, that
+    mood would become the ordinary."""
+    face_network: str | None = None
+    """ONNX file of a network of faces (HSEmotion), beside the built-in judges."""
+    face_labels: str = "anger,contempt,disgust,fear,happiness,neutral,sadness,surprise"
+    """Its outputs in order; `valence` and `arousal` may be among them."""
+    voice_network: str | None = None
+    """ONNX or TorchScript file of a network of voices (wav2vec2)."""
+    voice_labels: str = "neutral,happiness,anger,sadness"
+    classifier: str | None = None
+    """File that `talkset train emotion` wrote; it then judges by all built-in features alone."""
 
 
 @dataclass(frozen=True)

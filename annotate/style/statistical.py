@@ -1,11 +1,11 @@
-"""A style embedding without training: statistics of face, head and voice on scales that were written down, not learned.
+"""A style embedding without training: statistics of face, head and voice on scales that were not learned.
 
-Every statistic is transformed so that people spread about evenly (logarithms of what is a ratio), has a usual value taken
-away, is divided by how far people usually are from it, and cut at `LIMIT`. Usual values and spreads are round numbers
-from what speech is known to be like (a voice is 85 to 255 Hz, a head turns some degrees, weights of expressions are a few
-hundredths to tenths). Then it is divided by its `NOISE`: how much it changes, in the same units, between two seconds and
-the next two of one speaker, because the words are others. That was measured on twenty rendered talkers through detector
-and fit, pooled by kind and rounded; no recording of a person had a say in it.
+Every statistic is transformed so that people spread about evenly (logarithms of what is a ratio), has a usual value
+taken away, is divided by how far people usually are from it, and cut at `LIMIT`. Usual values and spreads are round
+numbers from what speech is known to be like (a voice is 85 to 255 Hz, a head turns some degrees, weights of
+expressions are a few hundredths to tenths). Then it is divided by its `NOISE`: how much it changes, in the same units,
+between two seconds and the next two of one speaker, because the words are others. That was measured on twenty rendered
+talkers through detector and fit, pooled by kind and rounded; no recording of a person had a say in it.
 
 Two embeddings are near by their Euclidean distance. What a person has by nature - pitch and colour of the voice, the
 face at rest as the fit reads it - is part of the style, as a stranger would take it to be.

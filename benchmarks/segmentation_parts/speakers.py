@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from pipelines.stages.speech import heard_speech
 from schemas.config import Config
 from schemas.types import Span
 from segmentation_parts.material import Film, Recording, concatenated, recordings, side_by_side, write_film
-from segmentation_parts.survey import surveyed
+from segmentation_parts.survey import surveyed, work_folder
 
 SCENES = 8
 Counts = NDArray[np.float64]
@@ -33,18 +32,18 @@ def speakers(limits: Limits, seed: int = 0) -> None:
     rows: list[tuple[str, list[float | str]]] = []
     total = np.zeros(6)
     voice_over = 0.0
-    with tempfile.TemporaryDirectory() as folder:
+    with work_folder() as folder:
         for panels in (2, 3):
             for still in (False, True):
                 counts = np.zeros(6)
                 for number in range(1 if limits.quick else 2):
                     scenes = [_scene(people, panels, still, True, rng) for _ in range(2 if limits.quick else SCENES)]
                     film = concatenated(scenes)
-                    counts += _measured(Path(folder), f"{panels}{still}{number}", film, panels)
+                    counts += _measured(folder, f"{panels}{still}{number}", film, panels)
                 rows.append((f"{panels} people, the others {'listen' if still else 'mouth words'}", _shown(counts)))
                 total += counts
             scenes = [_scene(people, panels, False, False, rng) for _ in range(2 if limits.quick else 2 * SCENES)]
-            counts = _measured(Path(folder), f"{panels}off", concatenated(scenes), panels)
+            counts = _measured(folder, f"{panels}off", concatenated(scenes), panels)
             rows.append((f"{panels} people, a voice from elsewhere", _shown(counts)))
             voice_over += counts[3]
     heads = ["frames", "ours", "biggest", "envelope", "clips", "right"]

@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.results import Result
 from schemas.types import Event
 
-STAGES = ("motion_events", "semantics", "language_model")
+STAGES = ("motion_events", "semantics", "language_model", "emotion")
 """Stages whose results have `events`."""
 
 
