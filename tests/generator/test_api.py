@@ -124,7 +124,7 @@ def test_unreadable_sound_unknown_emotions_and_clips_that_do_not_fit(
     clip = dataset[0]
     corrupt = tmp_path / "corrupt.wav"
     corrupt.write_bytes(b"RIFF" + bytes(range(256)) * 4)
-    with pytest.raises(TalksetError, match="corrupt.wav"):
+    with pytest.raises(TalksetError, match=r"corrupt\.wav"):
         speaker.speak(corrupt, clip)
     with pytest.raises(TalksetError, match="does not exist"):
         speaker.speak(tmp_path / "none.wav", clip)
