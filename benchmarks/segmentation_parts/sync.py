@@ -13,9 +13,10 @@ from reconstruction_parts.limits import Limits, table
 from annotate.sync import Face, SyncEstimate
 from annotate.sync.lips import LipSync
 from pipelines.segmentation.faces import FaceFinder
+from pipelines.stages.sync import needed_confidence
 from reconstruct.landmarks import make_detector
 from reconstruct.landmarks.lips import lip_shape
-from schemas.config import LandmarkConfig, SegmentConfig
+from schemas.config import Config, LandmarkConfig, SegmentConfig
 from schemas.types import FaceTrack, Float32, LandmarkTrack
 from segmentation_parts.material import RATE, STEP_US, Recording, recordings
 
@@ -98,9 +99,28 @@ def sync(limits: Limits) -> None:
     cells = [(name, ["none wrong" if np.isnan(area) else f"{area:.3f}"]) for name, area in areas.items()]
     table("what the confidence tells", ("AUC",), cells, width=66)
     print(f"  {1000 * cost:.0f} ms of one core for a clip of 3 s")
+    _kept(clips, estimator, rng, 4 if limits.quick else 24)
     limits.check("clips within 40 ms", float((error <= NEAR_MS).mean()), LEAST_CLIPS, "", at_least=True)
     limits.check("joins within 40 ms", float((np.abs(long[:, 0]) <= NEAR_MS).mean()), LEAST_JOINS, "", at_least=True)
     limits.check("AUC of the confidence, right or wrong", list(areas.values())[-1], LEAST_AUC, "", at_least=True)
+
+
+def _kept(clips: Sequence[Seen], estimator: LipSync, rng: np.random.Generator, count: int) -> None:
+    """Print how many clips of one face `sync.min_long_confidence` keeps, with its own voice and with another."""
+    rows = []
+    for length in (1, 2, 3):
+        kept = []
+        for strange in (False, True):
+            passed = 0
+            for _ in range(count):
+                order = [clips[i] for i in rng.permutation(len(clips))]
+                person = _joined(order[:length])
+                voice = _joined(order[length : 2 * length] or order[:length]) if strange else person
+                found = _estimate(person, voice.samples[: len(person.samples)], 0.0, estimator).confidence
+                passed += found >= needed_confidence(Config(), len(person.lips) * STEP_US / 1e6)
+            kept.append(f"{passed} of {count}")
+        rows.append((f"{length} recordings, {3 * length} s", kept))
+    table("one face, kept by the confidence that clips of its length need", ("own voice", "another"), rows)
 
 
 def _seen(people: Sequence[Recording]) -> list[Seen]:

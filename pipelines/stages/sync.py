@@ -82,7 +82,7 @@ class Sync(Stage[ClipItem]):
             message = f"sound and lips agree with the confidence {confidence:.2f}, sync.min_confidence is {least:g}"
             raise TalksetError("out_of_sync", message)
         seconds = (view.item.span[1] - view.item.span[0]) / 1e6
-        needed = _needed(view.config, seconds)
+        needed = needed_confidence(view.config, seconds)
         if offset is not None and confidence < needed:
             message = f"sound and lips of {seconds:.1f} s agree with the confidence {confidence:.2f}, that needs"
             raise TalksetError("out_of_sync", f"{message} {needed:.2f} (sync.min_long_confidence)")
@@ -91,7 +91,7 @@ class Sync(Stage[ClipItem]):
             raise TalksetError("out_of_sync", message)
 
 
-def _needed(config: Config, seconds: float) -> float:
+def needed_confidence(config: Config, seconds: float) -> float:
     """Least confidence of a clip of that length, where clips are of people who speak."""
     least = config.sync.min_long_confidence
     if least is None or config.sync.backend != "lips" or not config.segment.require_speech:
