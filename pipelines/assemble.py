@@ -15,12 +15,15 @@ from pipelines.results import ResultStore
 from pipelines.session import SourceState
 from pipelines.splits import SPLITS, Member, assign_splits
 from pipelines.stage import ClipItem
+from pipelines.stages import event_rows
 from pipelines.stages.body_fit import body_columns, body_track
 from pipelines.stages.body_landmarks import body_landmarks
+from pipelines.stages.emotion import emotion_columns, emotion_track, given_columns
 from pipelines.stages.fingerprint import fingerprint_of
 from pipelines.stages.fit import head_track
 from pipelines.stages.landmarks import landmark_track
 from pipelines.stages.quality import quality_columns
+from pipelines.stages.style import style_columns, style_of
 from pipelines.stages.sync import sound_shift_us
 from pipelines.words import cut_words, word_scores, word_warnings
 from pipelines.work import Step
@@ -64,13 +67,15 @@ class Draft:
         """The row with its arrays. Raises TalksetError corrupt_data for a damaged stored result."""
         if not self.accepted:
             return ClipRecord(self.index)
-        known = ("landmarks", "fit", "body_landmarks", "body_fit", "fingerprint")
+        known = ("landmarks", "fit", "body_landmarks", "body_fit", "style", "fingerprint", *event_rows.STAGES)
         stages = [stage for stage in known if stage in self.keys]
         results = {stage: store.load(stage, self.keys[stage]) for stage in stages}
         print_ = fingerprint_of(results).text() if "fingerprint" in results else None
         body = (body_track(results), body_landmarks(results)) if "body_fit" in results else (None, None)
         head, landmarks = head_track(results), landmark_track(results)
-        return ClipRecord(self.index, head, landmarks, self.words, (), print_, *body)
+        events, style = event_rows.events_of(results), style_of(results)
+        emotion = emotion_track(results)
+        return ClipRecord(self.index, head, landmarks, self.words, events, print_, *body, emotion, style)
 
 
 def drafts(
@@ -157,6 +162,7 @@ def _rows_of(
 def _common(state: SourceState) -> dict[str, Any]:
     source, info = state.source, state.value("probe")
     return {
+        **given_columns(source)[0],
         "source_id": _source_id(state),
         "source_uri": public(source.uri),
         "source_sha256": state.sha256,
@@ -210,6 +216,8 @@ def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step], places:
     scores = chosen["scores"][clip.unit]
     if clip.info.audio_rate is None:
         warnings.insert(0, f"no_audio: {REASONS['no_audio']}")
+    if (misread := given_columns(state.source)[1]) is not None:
+        warnings.append(misread)
     if chosen["corrupt_packets"]:
         warnings.append(f"decode_error: {chosen['corrupt_packets']} damaged packets in the source")
     sync = values.get("sync", {})
@@ -221,6 +229,8 @@ def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step], places:
         **{f"sync_{name}": sync.get(name) for name in ("offset_ms", "confidence", "applied_ms", "offset_after_ms")},
         **quality_columns(values),
         **body_columns(values),
+        **style_columns(values),
+        **emotion_columns(values),
         "start_us": clip.clip.span.start_us,
         "end_us": clip.clip.span.end_us,
         "num_frames": landmarks["num_frames"],

@@ -150,7 +150,7 @@ def _judged(stage: Stage[Any], case: Case, result: Result) -> tuple[str, dict[st
 
 def _stage_named(name: str) -> tuple[Stage[Any], tuple[str, ...]]:
     """A stage and the chain that it is in."""
-    chains = (build.SOURCE_STAGES, build.CLIP_STAGES, build.PERSON_STAGES, build.REVIEW_STAGES)
+    chains = (build.SOURCE_STAGES, build.LABEL_STAGES, build.PERSON_STAGES, build.REVIEW_STAGES)
     for chain in chains:
         if name in chain:
             [stage] = stages_named([name])

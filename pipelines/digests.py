@@ -31,13 +31,15 @@ LICENCES: Final = {
 
 
 def model_digests(config: Config) -> dict[str, str]:
-    """Role -> content hash or versioned name, for the head model, finder, speech, speaker, detector, embedding,
-    aligner and sync.
+    """Role -> content hash or versioned name, for the head model, finder, cuts, speech, speaker, detector, embedding,
+    aligner, sync, emotion and style encoder.
 
     Builds the open head when it is not built yet. Raises UsageError for an unknown name, TalksetError corrupt_data or
     missing_model for a model file that cannot be read.
     """
     from annotate.align import aligner_version
+    from annotate.emotion.make import judges_version
+    from annotate.style import encoder_name
     from annotate.sync import make_estimator
     from reconstruct import embedding_files
     from reconstruct.landmarks import make_detector
@@ -53,6 +55,8 @@ def model_digests(config: Config) -> dict[str, str]:
         "embedding": f"v{embedding_files.VERSION}" + (f"-{given}" if given else ""),
         "aligner": aligner,
         "sync": make_estimator(config.sync).name if config.sync.enabled else "",
+        "emotion": judges_version(config.emotion) if config.emotion.enabled else "",
+        "style_encoder": encoder_name(config.style.encoder) if config.style.enabled else "",
         **body_digests(config),
     }
 
@@ -79,11 +83,13 @@ def body_digests(config: Config) -> dict[str, str]:
 
 
 def source_digests(config: Config) -> dict[str, str]:
-    """The same for the stages that turn a source into clips: finder, speech and speaker."""
+    """The same for the stages that turn a source into clips: finder, cuts, speech and speaker."""
     from annotate.active_speaker import judge_version
+    from pipelines.segmentation.cuts import cut_version
 
     return {
         "finder": f"mediapipe-{version('mediapipe')}",
+        "cuts": cut_version(config.segment),
         "speech": f"silero-vad-{version('silero-vad')}+pocketsphinx-{version('pocketsphinx')}",
         "speaker": judge_version(config.speaker),
     }

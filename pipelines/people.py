@@ -11,8 +11,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.build import CLIP_STAGES, PERSON_STAGES
+from pipelines.build import CLIP_STAGES, LABEL_STAGES, PERSON_STAGES
 from pipelines.ledger import DONE
+from pipelines.ordinary import with_ordinary
 from pipelines.results import Result, ResultStore, unpack
 from pipelines.session import Session
 from pipelines.stage import ClipItem
@@ -32,6 +33,23 @@ def take_clips_of_people(session: Session, clips: Sequence[ClipItem]) -> tuple[l
     A clip of which nothing can be told ends at the person stage and has no say in the others. Raises TalksetError
     corrupt_data for damaged stored evidence.
     """
+    fitted, steps = _take_fitted(session, clips)
+    if not session.config.emotion.enabled:
+        return fitted, steps
+    known = with_ordinary(fitted, steps, session.config.emotion)
+    good = [clip for clip in known if steps[clip.unit][-1].state == DONE]
+    judged = session.take_clips(good, "emotions", LABEL_STAGES, counted=CLIP_STAGES)
+    return known, {unit: _joined(taken, judged.get(unit, ())) for unit, taken in steps.items()}
+
+
+def _joined(before: tuple[Step, ...], after: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Steps of one pass over a clip and of a later one that goes further."""
+    names = {step.stage for step in after}
+    return (*(step for step in before if step.stage not in names), *after)
+
+
+def _take_fitted(session: Session, clips: Sequence[ClipItem]) -> tuple[list[ClipItem], Steps]:
+    """Take clips through the stages that need no other clip but for the person."""
     if not shares(session.config.fit):
         return list(clips), session.take_clips(clips, "clips", CLIP_STAGES)
     first = session.take_clips(clips, "people", PERSON_STAGES)
@@ -60,7 +78,15 @@ def person_of(clip: ClipItem, config: FitConfig) -> str:
 
 
 def stored_people(session: Session, clips: Sequence[ClipItem]) -> list[ClipItem]:
-    """The clips with the persons they are fitted with, as far as evidence is stored; nothing is made."""
+    """The clips with the persons they are fitted with and what is ordinary for their speakers, as far as that is
+    stored; nothing is made."""
+    fitted = _stored_fits(session, clips)
+    if not session.config.emotion.enabled:
+        return fitted
+    return with_ordinary(fitted, session.look_at_clips(fitted, CLIP_STAGES), session.config.emotion)
+
+
+def _stored_fits(session: Session, clips: Sequence[ClipItem]) -> list[ClipItem]:
     if not shares(session.config.fit):
         return list(clips)
     steps = session.look_at_clips(clips, PERSON_STAGES)

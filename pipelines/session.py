@@ -25,6 +25,7 @@ from pipelines.retry import allowed_attempts, conditions_of, wait_s, worth_a_try
 from pipelines.segmentation.clip_json import clip_from_json
 from pipelines.stage import ClipItem
 from pipelines.stages.probe import video_info
+from pipelines.words import spoken_near
 from pipelines.work import (
     DOWNLOAD,
     OPEN,
@@ -455,7 +456,11 @@ def clips_of(state: SourceState) -> list[ClipItem]:
     info = video_info(state.value("probe"))
     clips = [clip_from_json(value) for value in state.value("clips")["clips"]]
     speaker, uri = state.source.speaker, state.source.uri
-    return [ClipItem(clip, state.path, state.sha256, info, speaker, uri=uri) for clip in clips]
+    words = state.value("words")
+    return [
+        ClipItem(clip, state.path, state.sha256, info, speaker, uri=uri, spoken=spoken_near(words, clip.span))
+        for clip in clips
+    ]
 
 
 def merged(before: Steps, after: Steps) -> Steps:

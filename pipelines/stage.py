@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,12 +13,13 @@ from pipelines.declarations import Environment, Resources
 from pipelines.keys import clip_digest, result_key, section_digest
 from pipelines.results import Result
 from schemas.config import Config
-from schemas.types import Clip, Source, VideoInfo
+from schemas.types import Clip, Source, Transcription, VideoInfo
 
 if TYPE_CHECKING:
     from annotate.active_speaker.base import ActiveSpeaker
     from annotate.align.base import Aligner
     from annotate.sync import SyncEstimator
+    from pipelines.segmentation.cuts import CutFinder
     from pipelines.segmentation.faces import FaceFinder
     from pipelines.segmentation.mouth import MouthReader
     from reconstruct.embedding import Embedding
@@ -58,6 +59,16 @@ class SourceItem:
 
 
 @dataclass(frozen=True)
+class Ordinary:
+    """What is ordinary for a speaker; a part is None where no clip tells it."""
+
+    face: tuple[float, ...] | None
+    """(52,) ARKit weights of the face at rest, as `pipelines.surface` measures them."""
+    voice: tuple[float, ...] | None
+    """(7,) medians of `annotate.emotion.voice.FEATURES`, NaN where unknown."""
+
+
+@dataclass(frozen=True)
 class ClipItem:
     """A clip of a source video."""
 
@@ -71,6 +82,10 @@ class ClipItem:
     """Of the source; one that is remote is fetched again where its file is not here (any more)."""
     person: Known | None = None
     """Shape and focal length where other clips have a say in them."""
+    ordinary: Ordinary | None = None
+    """Of the speaker, where enough clips tell it."""
+    spoken: Transcription | None = None
+    """Words and phones on the source clock in and about the clip, where the source has any."""
 
     @property
     def unit(self) -> str:
@@ -110,6 +125,13 @@ class Models:
         from pipelines.segmentation.faces import FaceFinder
 
         return FaceFinder(self.config.segment)
+
+    @functools.cached_property
+    def cuts(self) -> Callable[[], CutFinder]:
+        """Makes a finder of shots for each source."""
+        from pipelines.segmentation.cuts import cut_finders
+
+        return cut_finders(self.config.segment)
 
     @functools.cached_property
     def mouths(self) -> MouthReader:
@@ -200,7 +222,8 @@ class Stage(ABC, Generic[ItemT]):
     outputs: tuple[str, ...] = ()
     """Keys of the JSON value that its result has at least, or the result is refused."""
     models: tuple[str, ...] = ()
-    """Roles of the models it uses: finder, speech, speaker, detector, head_model, embedding, aligner, sync."""
+    """Roles of the models it uses: finder, cuts, speech, speaker, detector, head_model, embedding, aligner, sync,
+    style_encoder."""
     decided_later: tuple[str, ...] = ()
     """Fields of the section that cannot change the result."""
     time_limit_s: float | None = 3600.0

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from schemas.errors import TalksetError
 from schemas.types import Float32, Interval, Span, Transcription, UntimedWord
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NOT_FATAL = ("bad_transcript", "no_audio", "decode_error")
 """Reasons for which a source has no words but keeps its clips."""
+NEAR_US: Final = 2_000_000
+"""More than sound is ever shifted by, and a word long."""
 
 
 def spoken_words(
@@ -89,19 +91,25 @@ def cut_words(words: Mapping[str, Any], span: Span) -> tuple[Transcription, list
     neither do its phones. A word without a time is in the span when the words with times on both sides of it are (at
     the ends of the source, on its one side); where only one of them is, the border counts as cutting it.
     """
-    spoken = _intervals(words["words"])
-    inside = [word for word in spoken if span.start_us <= word.start_us and word.end_us <= span.end_us]
-    touching = [word for word in spoken if word.start_us < span.end_us and word.end_us > span.start_us]
+    untimed = tuple(UntimedWord(**value) for value in words["untimed"])
+    spoken = Transcription(tuple(_intervals(words["words"])), tuple(_intervals(words["phones"])), untimed)
+    return cut_spoken(spoken, span)
+
+
+def cut_spoken(spoken: Transcription, span: Span) -> tuple[Transcription, list[str]]:
+    """The same of words and phones on the source clock."""
+    inside = [word for word in spoken.words if span.start_us <= word.start_us and word.end_us <= span.end_us]
+    touching = [word for word in spoken.words if word.start_us < span.end_us and word.end_us > span.start_us]
     kept = set(inside)
     cut = [word for word in touching if word not in kept]
     phones = [
         phone
-        for phone in _intervals(words["phones"])
+        for phone in spoken.phones
         if span.start_us <= phone.start_us
         and phone.end_us <= span.end_us
         and not any(word.start_us <= phone.start_us and phone.end_us <= word.end_us for word in cut)
     ]
-    untimed, lost = _untimed_inside([UntimedWord(**value) for value in words["untimed"]], spoken, kept)
+    untimed, lost = _untimed_inside(spoken.untimed, spoken.words, kept)
     moved = Transcription(_moved(inside, -span.start_us), _moved(phones, -span.start_us), untimed)
     return moved, [word.label for word in (*cut, *lost)]
 
@@ -122,6 +130,22 @@ def _untimed_inside(
         elif any(sides):
             lost.append(word)
     return tuple(inside), lost
+
+
+def spoken_near(words: Mapping[str, Any], span: Span) -> Transcription | None:
+    """Words and phones on the source clock within `NEAR_US` of a span; None where the source has none.
+
+    What a clip's own stages are given: its words once its sound is shifted to its lips are among them. Words without
+    times are left out.
+    """
+    if not words or words["reason"] is not None:
+        return None
+    low, high = span.start_us - NEAR_US, span.end_us + NEAR_US
+    near = (
+        tuple(Interval(**value) for value in words[kind] if value["end_us"] > low and value["start_us"] < high)
+        for kind in ("words", "phones")
+    )
+    return Transcription(*near)
 
 
 def to_json(words: Transcription, start_us: int) -> dict[str, Any]:

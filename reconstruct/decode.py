@@ -395,6 +395,25 @@ def read_audio(path: Path | str, start_us: int, end_us: int) -> tuple[Float32, i
         seek = False  # the seek led past the start or the end: take the long way
 
 
+def sound_length_us(path: Path | str) -> int:
+    """Microseconds from the start of a file to the end of its sound, as its container says, or as its packets do.
+
+    Raises TalksetError: missing_file, no_audio without a sound stream, and the errors of `probe`.
+    """
+    path = Path(path)
+    with _open(path) as container:
+        if not container.streams.audio:
+            raise TalksetError("no_audio", f"{path} has no sound", "Give a file with sound")
+        stream = container.streams.audio[0]
+        promised = _promised_us(stream, _origin_us(container))
+        if promised is None:
+            ends = [(p.pts + (p.duration or 0)) * p.time_base for p in container.demux(stream) if p.pts is not None]
+            promised = round(max(ends, default=Fraction(0)) * US) - _origin_us(container)
+    if promised <= 0:
+        raise TalksetError("decode_error", f"{path} holds no sound", "Play the file with ffplay to see the damage")
+    return promised
+
+
 def _place(decoded: Iterator[Any], rate: int, zero_us: int, length_us: int) -> tuple[Float32 | None, int]:
     """Lay decoded frames on the sample grid that starts at `zero_us`; also the position of the first sample."""
     total = max(0, length_us * rate // US)

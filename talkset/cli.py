@@ -22,9 +22,11 @@ from rich.markup import escape
 from schemas.errors import TalksetError, UsageError
 from talkset.commands.clean import register as register_clean
 from talkset.commands.debug import register as register_debug
+from talkset.commands.generate import register as register_generate
 from talkset.commands.review import register as register_review
 from talkset.commands.runs import register as register_runs
 from talkset.commands.segment import register as register_segment
+from talkset.commands.train import register as register_train
 from talkset.commands.words import register as register_words
 from talkset.versions.commands import register as register_versions
 
@@ -57,6 +59,8 @@ register_clean(app)
 register_debug(app)
 register_segment(app)
 register_words(app)
+register_train(app)
+register_generate(app, evaluate_app)
 console = Console(stderr=True, highlight=False)
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file over the defaults.")]

@@ -185,6 +185,12 @@ def head_model_of(clip: Clip) -> HeadModel:
     return _head_of(clip).model
 
 
+def head_and_embedding_of(clip: Clip) -> tuple[HeadModel, Embedding]:
+    """The same, with the landmarks on it; raises DatasetError likewise."""
+    loaded = _head_of(clip)
+    return loaded.model, _embedding_of(clip, loaded, None)
+
+
 @dataclass(frozen=True, eq=False)
 class _Loaded:
     """A model and where it came from; compared and hashed by identity, so that results about it can be cached."""

@@ -84,8 +84,8 @@ def clip_audio(clip: Clip, rate_hz: int | None = None, mono: bool = False) -> tu
         raise DatasetError(f"rate_hz must be a positive number of samples per second, got {rate_hz!r}")
     if clip.index.get("has_audio") is False:
         message = f"clip {clip.clip_id} has no sound: its source carries none"
-        raise DatasetError(f"{message}; choose clips with where='has_audio == true'")
-    path = _file(clip, "media")
+        raise DatasetError(f"{message}; choose clips with where='has_audio == True'")
+    path = _sound_file(clip)
     read_audio = _decoder().read_audio
     try:
         sound = read_audio(path, 0, clip.duration_us)
@@ -99,6 +99,30 @@ def clip_audio(clip: Clip, rate_hz: int | None = None, mono: bool = False) -> tu
     if rate_hz is not None and rate_hz != rate:
         samples, rate = _resample(samples, rate, rate_hz, clip.duration_us), rate_hz
     return np.ascontiguousarray(samples.T, np.float32), rate
+
+
+def file_sound(path: Path, rate_hz: int, block_s: float = 60.0) -> Iterator[Float32]:
+    """The sound of any file that FFmpeg reads, as blocks (N,) of mono samples at `rate_hz`, one after the other.
+
+    Channels are averaged. No more than a block is in memory at its own rate, however long the file. Raises
+    TalksetError: missing_file, no_audio, decode_error.
+    """
+    from schemas.errors import TalksetError
+
+    decoder = _decoder()
+    length_us = decoder.sound_length_us(path)
+    step, margin = round(block_s * US), US // 4
+    for start in range(0, length_us, step):
+        low, high = max(0, start - margin), min(length_us, start + step + margin)
+        found = decoder.read_audio(path, low, high)
+        if found is None:
+            raise TalksetError("no_audio", f"{path} has no sound", "Give a file with sound")
+        samples, rate = found
+        mono = samples.mean(axis=0, keepdims=True, dtype=np.float32)
+        if rate != rate_hz:
+            mono = _resample(mono, rate, rate_hz, high - low)
+        first, end = (start - low) * rate_hz // US, (min(length_us, start + step) - low) * rate_hz // US
+        yield np.ascontiguousarray(mono[0, first:end])
 
 
 def _resample(samples: Float32, rate: int, wanted: int, duration_us: int) -> Float32:
@@ -139,6 +163,14 @@ def _file(clip: Clip, folder: str) -> Path:
         message = f"clip {clip.clip_id} has no {name} in {dataset!r}"
         raise DatasetError(f"{message}; {REMEDIES[folder]}")
     return dataset.local_path(name)
+
+
+def _sound_file(clip: Clip) -> Path:
+    """The clip's video, or its .wav where there is no video, as in data sets that were made without pictures."""
+    name = f"media/{clip.clip_id}.wav"
+    if not clip.dataset.has_file(f"media/{clip.clip_id}.mp4") and clip.dataset.has_file(name):
+        return clip.dataset.local_path(name)
+    return _file(clip, "media")
 
 
 def _decoder() -> Any:

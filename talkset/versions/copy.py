@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from schemas.dataset_files import DatasetFiles, measure
 from schemas.figures import MOTION_FIGURE
+from schemas.files import write_atomic
 from schemas.statistics import Statistics
 from schemas.tables import INDEX, LONG, PARAMS, SHARDED, Table
 from talkset.versions.version import Version, adopt_files, link_parts, make_facts, new_folder
@@ -31,12 +32,13 @@ def copy_version(
     facts: Mapping[str, Any] | None = None,
     added: Table | None = None,
     values: Values | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a version with the clips of `source`; returns its folder.
 
     `index` changes the row groups of the index. `added` is the table of a new column, named `columns/<name>`, and
     `values` makes its rows: from rows of the index when `added` has no frames, else from rows of params. `facts` go
-    into dataset.json. Raises UsageError when `out` exists, TalksetError for damage or a full disk.
+    into dataset.json, `files` (by path in the folder) stand beside those of the source, or in their place. Raises UsageError when `out` exists, TalksetError for damage or a full disk.
     """
     sharded = [*SHARDED, *source.sidecar_tables("params")]
     single = list(source.sidecar_tables("index"))
@@ -59,6 +61,9 @@ def copy_version(
             for table in LONG:
                 for group in source.row_groups(f"{table.name}.parquet"):
                     files.write(table.name, group)
+            for name, content in (files or {}).items():
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(staging / name, content)
             hashes |= adopt_files(source, staging)
             _merge_signals(stats, measured.summary())
             figure = source.root / MOTION_FIGURE

@@ -222,7 +222,7 @@ def test_sound_that_begins_after_the_clip_is_preceded_by_silence(root: Path, tmp
 def test_a_clip_without_sound(root: Path) -> None:
     clip = open_dataset(root)["clip_0002"]
     assert number_of(clip_frame(clip, 3)) == FIRST + 3
-    with pytest.raises(DatasetError, match=r"clip_0002 has no sound.*has_audio == true"):
+    with pytest.raises(DatasetError, match=r"clip_0002 has no sound.*has_audio == True"):
         clip_audio(clip)
 
 
