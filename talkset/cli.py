@@ -23,6 +23,7 @@ from schemas.errors import TalksetError, UsageError
 from talkset.commands.clean import register as register_clean
 from talkset.commands.debug import register as register_debug
 from talkset.commands.generate import register as register_generate
+from talkset.commands.labels import register as register_labels
 from talkset.commands.review import register as register_review
 from talkset.commands.runs import register as register_runs
 from talkset.commands.segment import register as register_segment
@@ -59,7 +60,8 @@ register_clean(app)
 register_debug(app)
 register_segment(app)
 register_words(app)
-register_train(app)
+train_app = register_train(app)
+register_labels(train_app, evaluate_app)
 register_generate(app, evaluate_app)
 console = Console(stderr=True, highlight=False)
 
