@@ -165,8 +165,8 @@ def _of_head(clip: Performance) -> dict[str, float]:
 def embed(clip: Performance, voice: Voice | None = None) -> Style | None:
     """The style of a clip: `DIMENSION` numbers; None where it has neither face nor voice.
 
-    A group that is missing is zero, and the model's name says which groups there are (`weights` for a face whose look at
-    rest is not known): only embeddings of one name can be compared.
+    A group that is missing is zero, and the model's name says which groups there are (`weights` for a face whose look
+    at rest is not known): only embeddings of one name can be compared.
     """
     values = statistics(clip, voice)
     parts, present = [], []
