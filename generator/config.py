@@ -36,13 +36,12 @@ class ModelConfig:
 class StyleConfig:
     """The contrastive style encoder and how it is trained before the generator."""
 
-    width: int = 96
-    layers: int = 3
+    width: int = 48
+    layers: int = 1
     steps: int = 300
     batch: int = 64
     learning_rate: float = 2e-3
     temperature: float = 0.1
-    crop_frames: int = 48
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class GeneratorConfig:
 
 
 _BASE_MODEL: Final = ModelConfig(width=512, layers=8, heads=8, feed_forward=4, audio_width=256, style_width=128)
-_BASE_STYLE: Final = StyleConfig(width=256, layers=4, steps=20_000, batch=256, learning_rate=5e-4, crop_frames=100)
+_BASE_STYLE: Final = StyleConfig(width=256, layers=4, steps=20_000, batch=256, learning_rate=5e-4)
 _BASE: Final = GeneratorConfig(
     name="base",
     window=100,
