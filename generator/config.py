@@ -52,8 +52,8 @@ class DiffusionConfig:
     sample_steps: int = 8
     """Network evaluations of a window without guidance (DDIM)."""
     guidance_audio: float = 1.0
-    guidance_style: float = 1.0
-    guidance_emotion: float = 1.0
+    guidance_style: float = 1.5
+    guidance_emotion: float = 1.5
     """1: no guidance, and no further evaluation of the network; 0: the condition is ignored."""
     drop_audio: float = 0.05
     drop_style: float = 0.1
@@ -85,7 +85,7 @@ class LossConfig:
 class TrainConfig:
     """How the generator learns."""
 
-    steps: int = 1500
+    steps: int = 1200
     batch: int = 32
     accumulate: int = 1
     """Parts in which a batch is computed; the gradient is that of the whole batch."""
