@@ -1,6 +1,6 @@
 """The bundled generator's claims: unseen speakers beside baselines, real clips learned by heart, size, speed.
 
-    python benchmarks/generator.py [--demo FOLDER] [--real FOLDER] [--only demo,base,real]
+    python benchmarks/speech_generator.py [--demo FOLDER] [--real FOLDER] [--only demo,base,real]
 
 `demo` is `make demo-train` (15 minutes; a folder that has one is measured again). `real` makes a data set of ten GRID
 clips through the pipeline and lets `tiny` learn them by heart; it needs the evaluation data. `base` counts parameters
@@ -39,7 +39,7 @@ from talkset.demo_train import run_demo_train
 EVAL = Path(os.environ.get("TALKSET_EVAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "eval"))
 CLIPS = 10
 LIMIT_MM = 1.5
-REAL = ("train.steps=1500", "train.batch=16", "train.hop_s=0.08", "style.steps=100", "diffusion.drop_style=0.0")
+REAL = ("train.steps=1000", "train.batch=16", "train.hop_s=0.08", "style.steps=100", "diffusion.drop_style=0.0")
 GPU_STEPS = 300
 
 
