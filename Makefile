@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo test test-whisperx test-environment lint format bench clean
+.PHONY: demo demo-train test test-whisperx test-environment lint format bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 13), f"Python 3.10 to 3.12 is needed, this is {sys.version}; call make PYTHON=python3.11"'
@@ -22,6 +22,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: $(VENV)/.installed  ## three synthetic talkers through the whole pipeline, against their known truth
 	$(BIN)/talkset demo --out demo
+
+demo-train: $(VENV)/.installed  ## synthetic speakers, a tiny generator trained on them, measured on others (15 minutes)
+	OMP_NUM_THREADS=$$(nproc) $(BIN)/talkset train demo --out demo-train
 
 test: $(VENV)/.installed-dev lint  ## everything that CI checks
 	$(BIN)/python -m pytest
@@ -52,4 +55,4 @@ bench: $(VENV)/.installed-dev  ## the measured claims; each prints its peer's fi
 	status=0; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || status=1; done; exit $$status
 
 clean:
-	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo demo-train dist build .mypy_cache .ruff_cache .pytest_cache

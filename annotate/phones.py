@@ -16,7 +16,7 @@ ARPABET_TO_IPA: Final[Mapping[str, str]] = {
 """Without stress, so AH is both ʌ and the schwa, and ER both ɝ and ɚ; the stressed form is given."""
 
 ARPABET: Final = frozenset(ARPABET_TO_IPA)
-VOWELS: Final = frozenset("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())
+VOWELS: Final = frozenset(["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"])
 """One in every syllable."""
 
 IPA_TO_ARPABET: Final[Mapping[str, tuple[str, ...]]] = {

@@ -77,7 +77,9 @@ def _peaks(frames: Float64) -> tuple[Float64, Float64]:
     offset = np.clip(0.5 * (before - after) / bend, -1, 1)
     hz = RATE / (np.arange(low, high) + offset)
     top = here - 0.25 * (before - after) * offset
-    top = np.where((here > before) & (here >= after), np.minimum(top, 1.0) + OCTAVE_COST * np.log2(hz / LOW_HZ), -np.inf)
+    top = np.where(
+        (here > before) & (here >= after), np.minimum(top, 1.0) + OCTAVE_COST * np.log2(hz / LOW_HZ), -np.inf
+    )
     best = np.argsort(-top, axis=1)[:, :_CANDIDATES]
     heights = np.take_along_axis(top, best, axis=1)
     return heights, np.where(np.isfinite(heights), np.take_along_axis(hz, best, axis=1), np.nan)

@@ -36,13 +36,12 @@ class ModelConfig:
 class StyleConfig:
     """The contrastive style encoder and how it is trained before the generator."""
 
-    width: int = 96
-    layers: int = 3
+    width: int = 48
+    layers: int = 1
     steps: int = 300
     batch: int = 64
     learning_rate: float = 2e-3
     temperature: float = 0.1
-    crop_frames: int = 48
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,15 @@ class DiffusionConfig:
     sample_steps: int = 8
     """Network evaluations of a window without guidance (DDIM)."""
     guidance_audio: float = 1.0
-    guidance_style: float = 1.0
-    guidance_emotion: float = 1.0
+    guidance_style: float = 1.5
+    guidance_emotion: float = 1.5
     """1: no guidance, and no further evaluation of the network; 0: the condition is ignored."""
     drop_audio: float = 0.05
     drop_style: float = 0.1
     drop_emotion: float = 0.1
     drop_shape: float = 0.3
+    own_style: float = 0.5
+    """Of the windows that are given the style of their own clip; the others have that of another of the same manner."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,18 @@ class LossConfig:
     """Of lip vertices, in units of `lip_scale_mm` squared."""
     lip_velocity: float = 1.0
     lip_scale_mm: float = 2.0
+    lids: float = 4.0
+    """Weight of what shuts the eyes among the values of `params`, `velocity` and `smoothness`."""
     exchange: float = 0.0
     """EMOTE's content-emotion exchange; 0: off."""
-    lip_vertices: int = 40
+    lip_vertices: int = 24
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How the generator learns."""
 
-    steps: int = 1500
+    steps: int = 1200
     batch: int = 32
     accumulate: int = 1
     """Parts in which a batch is computed; the gradient is that of the whole batch."""
@@ -133,8 +136,8 @@ class GeneratorConfig:
         return (self.window + self.context) / self.fps
 
 
-_BASE_MODEL: Final = ModelConfig(width=512, layers=8, heads=8, feed_forward=4, audio_width=512, style_width=128)
-_BASE_STYLE: Final = StyleConfig(width=256, layers=4, steps=20_000, batch=256, learning_rate=5e-4, crop_frames=100)
+_BASE_MODEL: Final = ModelConfig(width=512, layers=8, heads=8, feed_forward=4, audio_width=256, style_width=128)
+_BASE_STYLE: Final = StyleConfig(width=256, layers=4, steps=20_000, batch=256, learning_rate=5e-4)
 _BASE: Final = GeneratorConfig(
     name="base",
     window=100,

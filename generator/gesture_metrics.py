@@ -2,8 +2,8 @@
 
 All take float arrays (T, J, 3) of joint positions (metres) or rotations of the truth and of the prediction at the same
 frames, and (T,) semantic scores; `semantic_track` makes the scores of our `semantic` events. Everything is computed in
-float64. Every function raises UsageError for arrays of another or unequal shape, without frames, or with values that are
-not finite, and for negative scores.
+float64. Every function raises UsageError for arrays of another or unequal shape, without frames, or with values that
+are not finite, and for negative scores.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def srgr_beat2022(truth: Joints, prediction: Joints, semantic: Joints, delta: fl
     return float((success * scores[:, None]).sum() / (BEAT_MEAN * success.size))
 
 
-def semantic_track(rows: Iterable[Mapping[str, Any]], pts_us: NDArray[np.integer[Any]], clip_id: str | None = None) -> Float64:
+def semantic_track(
+    rows: Iterable[Mapping[str, Any]], pts_us: NDArray[np.integer[Any]], clip_id: str | None = None
+) -> Float64:
     """(T,) semantic score 0..1 at each presentation time: that of the word which is spoken, 0 between words.
 
     Args: rows of the events table (kind, start_us, end_us, score; clip_id where several clips are in it).

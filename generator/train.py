@@ -36,7 +36,7 @@ from generator.checkpoint import (
 from generator.config import GeneratorConfig, from_json, to_json
 from generator.data import Batch, TrainingData, augmented, selected
 from generator.diffusion import noised, signal_power
-from generator.losses import ORDER, Counts, Lips, counts, exchange, loss_terms, total
+from generator.losses import ORDER, Counts, Lips, counts, emphasis, exchange, loss_terms, total
 from generator.motion import make_layout
 from generator.style import step_seed, train_style
 from reconstruct.models.registry import load_model
@@ -45,7 +45,7 @@ from schemas.files import write_atomic
 from talkset.dataset import Dataset, open_dataset
 
 LOSSES: Final = "losses.jsonl"
-KNOWN_SHARE: Final = 0.6
+KNOWN_SHARE: Final = 0.5
 """Of the windows that begin with known frames, as all but the first of a long sound do."""
 KNOWN_NOISE: Final = 0.05
 """Noise on them, in standard deviations: at use they are the generator's own, not the truth."""
@@ -141,6 +141,7 @@ class Trainer:
         denoiser, style = make_networks(config, self.layout, self.sizes)
         self.denoiser, self.style = denoiser.to(place.device), style.to(place.device)
         self.lips = Lips(model, self.layout, config.loss.lip_vertices)
+        self.weights = emphasis(model, self.layout, config.loss.lids).to(place.device)
         self.average = copy.deepcopy(self.denoiser)
         self.optimizer = torch.optim.AdamW(
             self.denoiser.parameters(),
@@ -298,10 +299,14 @@ class Trainer:
         return Given(batch, known, step, noise, blur, given, shape, style)
 
     def _others(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """(B,) for each window a clip of its style, another than its own where there is one."""
+        """(B,) for each window a clip of its style: its own, or another where there is one."""
         groups = torch.as_tensor(self.data.groups)
+        own = torch.rand(len(batch.clip), generator=generator) < self.config.diffusion.own_style
         chosen = []
-        for group, clip in zip(batch.group.tolist(), batch.clip.tolist(), strict=True):
+        for group, clip, same in zip(batch.group.tolist(), batch.clip.tolist(), own.tolist(), strict=True):
+            if same:
+                chosen.append(torch.tensor([clip]))
+                continue
             members = torch.nonzero(groups == group)[:, 0]
             others = members[members != clip]
             pool = others if len(others) else members
@@ -317,7 +322,9 @@ class Trainer:
         heard = self.denoiser.listen(batch.audio)
         conditions = (heard, given.style, batch.emotion, given.shape, batch.valid, given.given)
         prediction = self.denoiser(noisy, given.step, known, *conditions)
-        terms = loss_terms(clean, prediction, batch.valid, known, batch.shape, self.lips, self.config.loss)
+        terms = loss_terms(
+            clean, prediction, batch.valid, known, batch.shape, self.lips, self.config.loss, self.weights
+        )
         if not self.config.loss.exchange:
             return terms, None
         turned = batch.emotion.roll(1, 0)

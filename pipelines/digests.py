@@ -31,7 +31,7 @@ LICENCES: Final = {
 
 
 def model_digests(config: Config) -> dict[str, str]:
-    """Role -> content hash or versioned name, for the head model, finder, speech, speaker, detector, embedding,
+    """Role -> content hash or versioned name, for the head model, finder, cuts, speech, speaker, detector, embedding,
     aligner, sync, emotion and style encoder.
 
     Builds the open head when it is not built yet. Raises UsageError for an unknown name, TalksetError corrupt_data or
@@ -83,11 +83,13 @@ def body_digests(config: Config) -> dict[str, str]:
 
 
 def source_digests(config: Config) -> dict[str, str]:
-    """The same for the stages that turn a source into clips: finder, speech and speaker."""
+    """The same for the stages that turn a source into clips: finder, cuts, speech and speaker."""
     from annotate.active_speaker import judge_version
+    from pipelines.segmentation.cuts import cut_version
 
     return {
         "finder": f"mediapipe-{version('mediapipe')}",
+        "cuts": cut_version(config.segment),
         "speech": f"silero-vad-{version('silero-vad')}+pocketsphinx-{version('pocketsphinx')}",
         "speaker": judge_version(config.speaker),
     }

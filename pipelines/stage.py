@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from annotate.active_speaker.base import ActiveSpeaker
     from annotate.align.base import Aligner
     from annotate.sync import SyncEstimator
+    from pipelines.segmentation.cuts import CutFinder
     from pipelines.segmentation.faces import FaceFinder
     from pipelines.segmentation.mouth import MouthReader
     from reconstruct.embedding import Embedding
@@ -126,6 +127,13 @@ class Models:
         return FaceFinder(self.config.segment)
 
     @functools.cached_property
+    def cuts(self) -> Callable[[], CutFinder]:
+        """Makes a finder of shots for each source."""
+        from pipelines.segmentation.cuts import cut_finders
+
+        return cut_finders(self.config.segment)
+
+    @functools.cached_property
     def mouths(self) -> MouthReader:
         """The reader of mouths."""
         from pipelines.segmentation.mouth import MouthReader
@@ -214,7 +222,7 @@ class Stage(ABC, Generic[ItemT]):
     outputs: tuple[str, ...] = ()
     """Keys of the JSON value that its result has at least, or the result is refused."""
     models: tuple[str, ...] = ()
-    """Roles of the models it uses: finder, speech, speaker, detector, head_model, embedding, aligner, sync,
+    """Roles of the models it uses: finder, cuts, speech, speaker, detector, head_model, embedding, aligner, sync,
     style_encoder."""
     decided_later: tuple[str, ...] = ()
     """Fields of the section that cannot change the result."""

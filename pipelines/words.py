@@ -91,7 +91,9 @@ def cut_words(words: Mapping[str, Any], span: Span) -> tuple[Transcription, list
     neither do its phones. A word without a time is in the span when the words with times on both sides of it are (at
     the ends of the source, on its one side); where only one of them is, the border counts as cutting it.
     """
-    return cut_spoken(Transcription(tuple(_intervals(words["words"])), tuple(_intervals(words["phones"]))), span)
+    untimed = tuple(UntimedWord(**value) for value in words["untimed"])
+    spoken = Transcription(tuple(_intervals(words["words"])), tuple(_intervals(words["phones"])), untimed)
+    return cut_spoken(spoken, span)
 
 
 def cut_spoken(spoken: Transcription, span: Span) -> tuple[Transcription, list[str]]:
@@ -107,7 +109,7 @@ def cut_spoken(spoken: Transcription, span: Span) -> tuple[Transcription, list[s
         and phone.end_us <= span.end_us
         and not any(word.start_us <= phone.start_us and phone.end_us <= word.end_us for word in cut)
     ]
-    untimed, lost = _untimed_inside([UntimedWord(**value) for value in words["untimed"]], spoken, kept)
+    untimed, lost = _untimed_inside(spoken.untimed, spoken.words, kept)
     moved = Transcription(_moved(inside, -span.start_us), _moved(phones, -span.start_us), untimed)
     return moved, [word.label for word in (*cut, *lost)]
 
@@ -133,7 +135,8 @@ def _untimed_inside(
 def spoken_near(words: Mapping[str, Any], span: Span) -> Transcription | None:
     """Words and phones on the source clock within `NEAR_US` of a span; None where the source has none.
 
-    What a clip's own stages are given: its words once its sound is shifted to its lips are among them.
+    What a clip's own stages are given: its words once its sound is shifted to its lips are among them. Words without
+    times are left out.
     """
     if not words or words["reason"] is not None:
         return None

@@ -27,6 +27,10 @@ from schemas.label_config import EmotionConfig, LanguageModelConfig, MotionEvent
 class SegmentConfig:
     """From source to clips: shots, dominant face, lengths."""
 
+    shot_backend: str = "adaptive"
+    """`adaptive` (embedded: PySceneDetect's detector, and fades) or `transnetv2` (a network from a file finds both)."""
+    shot_weights_path: str | None = None
+    """TorchScript or ONNX file of the network; `docs/segmentation.md` says what goes in and out."""
     shot_threshold: float = 3.0
     """PySceneDetect AdaptiveDetector: ratio of the frame score to its neighbourhood that makes a cut."""
     detect_every_s: float = 0.2
@@ -71,8 +75,9 @@ class SpeakerConfig:
     mean over a second of its speech. Of three silent people whose lips move, one reaches 2.0 in 4 of 100 sentences of
     1.5 s and 2.5 in 1; the true speaker reaches 2.5 in 77."""
     min_evidence: float = -2.5
-    """Least log odds for a face that is alone in the picture. Most videos show who talks (about 12 to 1), so lips that
-    are hard to read do not cost the clip, lips that contradict the sound do."""
+    """Least log odds for a face that is alone in the picture, over all the speech of a clip (1.5 s count once). Most
+    videos show who talks (about 12 to 1), so lips that are hard to read do not cost the clip, lips that contradict the
+    sound do; the longer the clip, the surer."""
 
 
 @dataclass(frozen=True)
@@ -307,6 +312,9 @@ class SyncConfig:
     min_confidence: float | None = None
     """Clips with less confidence, after any correction, are rejected as out_of_sync: dubbed or not the speaker; None:
     none."""
+    min_long_confidence: float | None = 0.5
+    """The same for clips of 6 s and more, and in proportion less for shorter ones: a clip of 3 s needs 0.2, one of 1 s
+    nothing, for so little of a voice proves nothing. Only for the backend `lips`, which it was measured with."""
 
 
 @dataclass(frozen=True)

@@ -87,14 +87,14 @@ def manners(speaker: int, seed: int) -> tuple[Manner, Manner]:
     def drawn(low: float, high: float) -> float:
         return float(rng.uniform(low, high))
 
-    turn = drawn(-0.22, 0.22)
+    turn = drawn(0.08, 0.28) * (1 if rng.uniform() < 0.5 else -1)
     calm = Manner(
-        head=drawn(0.3, 0.8), mouth=drawn(0.7, 0.95), brows=drawn(0.2, 0.8), smile=drawn(0.0, 0.1),
-        blinks_hz=drawn(0.15, 0.35), turn_rad=turn,
+        head=drawn(0.2, 0.8), mouth=drawn(0.65, 0.95), brows=drawn(0.1, 0.8), smile=drawn(0.0, 0.15),
+        blinks_hz=drawn(0.2, 0.35), turn_rad=turn,
     )  # fmt: skip
     lively = Manner(
-        head=drawn(1.1, 2.0), mouth=drawn(1.0, 1.3), brows=drawn(1.0, 2.0), smile=drawn(0.1, 0.35),
-        blinks_hz=drawn(0.3, 0.8), turn_rad=-turn + drawn(-0.1, 0.1),
+        head=drawn(1.1, 2.2), mouth=drawn(1.0, 1.35), brows=drawn(1.2, 2.5), smile=drawn(0.15, 0.5),
+        blinks_hz=drawn(0.35, 0.8), turn_rad=drawn(-0.28, 0.28),
     )  # fmt: skip
     return calm, lively
 

@@ -181,16 +181,28 @@ def verify(dataset: DatasetArgument, json_: JsonOption = False) -> int:
 @app.command()
 def export(
     dataset: DatasetArgument,
-    format_: Annotated[str, typer.Option("--format", "-f", help="textgrid: words and phones for Praat.")],
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format", "-f", help="textgrid: words and phones for Praat; beat2: bodies as npz files, with TextGrids."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.", file_okay=False)],
     json_: JsonOption = False,
 ) -> int:
     """Write a data set in a foreign format."""
+    from exports.beat2 import export_beat2
     from exports.textgrid import export_textgrids
 
-    if format_ != "textgrid":
-        raise UsageError(f"unknown format {format_!r}", "Known: textgrid")
-    written = export_textgrids(dataset, out)
+    if format_ == "textgrid":
+        written = export_textgrids(dataset, out)
+    elif format_ == "beat2":
+        done = export_beat2(dataset, out)
+        written = list(done.written)
+        for clip_id, reason in done.left_out.items():
+            console.print(f"[yellow]{escape(clip_id)}[/] is left out: {escape(reason)}", soft_wrap=True)
+    else:
+        raise UsageError(f"unknown format {format_!r}", "Known: textgrid, beat2")
     if json_:
         _print_json([str(path) for path in written])
     console.print(f"wrote {len(written)} files into {escape(str(out))}")

@@ -18,7 +18,7 @@ from generator.api import Motion, Speaker
 from generator.checkpoint import Generator
 from generator.config import to_json
 from generator.data import selected
-from generator.evaluate import Report, evaluate
+from generator.evaluate import Recognise, Report, Rules, evaluate
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.open_head import JAW_OPEN_RAD
 from schemas.config import ShardConfig
@@ -88,6 +88,7 @@ def write_dataset(
         "model_sha256": model.sha256,
         "warnings": "generated: no face was seen, the motion was made from the sound",
     }
+    _copy_sound(audio, media / f"{clip_id}.wav")  # before the tables: their list of hashes has it
     config = f"generator: {to_json(generator.config)}\n"
     with DatasetWriter(
         root,
@@ -101,9 +102,7 @@ def write_dataset(
         generator={"talkset": "0.1.0", "trained_on": str(generator.data.get("name"))},
     ) as writer:
         writer.add(ClipRecord(index, motion.track, _points(model, motion, style)))
-        made = writer.finish()
-    _copy_sound(audio, media / f"{clip_id}.wav")
-    return made
+        return writer.finish()
 
 
 def _points(model: HeadModel, motion: Motion, style: Clip) -> LandmarkTrack:
@@ -172,18 +171,34 @@ def _of_model(dataset: Dataset, name: str) -> Dataset:
     return dataset.select(f"head_model == '{name}'")
 
 
-def recogniser(model: HeadModel) -> Any:
-    """(motion) -> the emotion that the label stage finds in it; None where the head has no ARKit expressions."""
-    try:
-        from talkset.recognised import emotion_of
-    except ModuleNotFoundError:
+def recogniser(model: HeadModel) -> Recognise | None:
+    """(motion) -> the emotion that the label stage finds in the face; None for a head without ARKit's expressions.
+
+    The face judge alone, with the weights as they were generated: there is no picture, and the voice would tell.
+    """
+    from annotate.emotion import emotion_of
+    from annotate.emotion.face import FaceJudge
+
+    from annotate.performance import Performance
+    from reconstruct.models.arkit import ARKIT_NAMES, to_arkit
+
+    if not set(ARKIT_NAMES) <= set(model.expression_names):
         return None
-    if "mouthSmileLeft" not in model.expression_names:
-        return None
-    return emotion_of(model)
+    judge = FaceJudge("exact")
+
+    def recognise(motion: Motion) -> str:
+        track = motion.track
+        eyes = track.left_eye_pose, track.right_eye_pose
+        weights = to_arkit(model, track.expression, track.jaw_pose, *eyes, clip=True)
+        duration_us = int(motion.pts_us[-1]) + 1_000_000 // motion.fps
+        face = Performance(motion.pts_us, duration_us, track.valid, ARKIT_NAMES, weights)
+        found = emotion_of(face, [judge])
+        return "" if found is None else found.label
+
+    return recognise
 
 
-def viseme_rules(model: HeadModel) -> Any:
+def viseme_rules(model: HeadModel) -> Rules | None:
     """(clip, times) -> expression and jaw by annotate's viseme rules; None for a head without ARKit expressions."""
     from annotate.visemes import ARKIT_NAMES, arkit_track
 

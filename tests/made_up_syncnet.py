@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx_file import integer, nested, node, real, text, value, whole
 from torch import Tensor, nn
 
 
@@ -35,26 +35,26 @@ def write_torchscript(path: Path) -> Path:
 def write_onnx(path: Path) -> Path:
     """As an ONNX graph, opset 11, in protobuf's wire format."""
     path.write_bytes(
-        _int(1, 6)
-        + _bytes(8, _text(1, "") + _int(2, 11))
-        + _bytes(
+        integer(1, 6)
+        + nested(8, text(1, "") + integer(2, 11))
+        + nested(
             7,
             b"".join(
                 [
-                    _node("ReduceMean", ["lip"], ["bright"], axes=[1, 3, 4], keepdims=0),
-                    _node("Mul", ["bright", "white"], ["lip_embedding"]),
-                    _node("Slice", ["aud", "zero", "one", "two"], ["energy"]),
-                    _node("AveragePool", ["energy"], ["pooled"], kernel_shape=[1, 4], strides=[1, 4]),
-                    _node("ReduceMean", ["pooled"], ["loud"], axes=[1, 2], keepdims=0),
-                    _node("Mul", ["loud", "scale"], ["scaled"]),
-                    _node("Add", ["scaled", "shift"], ["aud_embedding"]),
-                    _text(2, "brightness"),
-                    *(_floats(name, value) for name, value in _CONSTANTS.items()),
-                    *(_ints(name, value) for name, value in (("zero", 0), ("one", 1), ("two", 2))),
-                    _bytes(11, _value("lip", (-1, 3, 5, 224, 224))),
-                    _bytes(11, _value("aud", (-1, 1, 13, 20))),
-                    _bytes(12, _value("lip_embedding", (-1, 5))),
-                    _bytes(12, _value("aud_embedding", (-1, 5))),
+                    node("ReduceMean", ["lip"], ["bright"], axes=[1, 3, 4], keepdims=0),
+                    node("Mul", ["bright", "white"], ["lip_embedding"]),
+                    node("Slice", ["aud", "zero", "one", "two"], ["energy"]),
+                    node("AveragePool", ["energy"], ["pooled"], kernel_shape=[1, 4], strides=[1, 4]),
+                    node("ReduceMean", ["pooled"], ["loud"], axes=[1, 2], keepdims=0),
+                    node("Mul", ["loud", "scale"], ["scaled"]),
+                    node("Add", ["scaled", "shift"], ["aud_embedding"]),
+                    text(2, "brightness"),
+                    *(real(name, constant) for name, constant in _CONSTANTS.items()),
+                    *(whole(name, constant) for name, constant in (("zero", 0), ("one", 1), ("two", 2))),
+                    nested(11, value("lip", (-1, 3, 5, 224, 224))),
+                    nested(11, value("aud", (-1, 1, 13, 20))),
+                    nested(12, value("lip_embedding", (-1, 5))),
+                    nested(12, value("aud_embedding", (-1, 5))),
                 ]
             ),
         )
@@ -79,51 +79,6 @@ def write_means_network(path: Path, weights: NDArray[np.float32]) -> Path:
 
 
 _CONSTANTS = {"white": 1.0 / 255.0, "scale": 1.0 / 12.0, "shift": -1.0}
-
-
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    found = bytearray()
-    while value >= 0x80:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*found, value])
-
-
-def _int(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _bytes(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
-
-
-def _text(field: int, value: str) -> bytes:
-    return _bytes(field, value.encode())
-
-
-def _node(kind: str, inputs: list[str], outputs: list[str], **attributes: int | list[int]) -> bytes:
-    body = b"".join(_text(1, name) for name in inputs) + b"".join(_text(2, name) for name in outputs) + _text(4, kind)
-    for name, value in attributes.items():
-        if isinstance(value, list):
-            packed = b"".join(_int(8, number) for number in value) + _int(20, 7)
-        else:
-            packed = _int(3, value) + _int(20, 2)
-        body += _bytes(5, _text(1, name) + packed)
-    return _bytes(1, body)
-
-
-def _floats(name: str, value: float) -> bytes:
-    return _bytes(5, _int(1, 1) + _int(2, 1) + _text(8, name) + _bytes(9, struct.pack("<f", value)))
-
-
-def _ints(name: str, value: int) -> bytes:
-    return _bytes(5, _int(1, 1) + _int(2, 7) + _text(8, name) + _bytes(9, struct.pack("<q", value)))
-
-
-def _value(name: str, shape: tuple[int, ...]) -> bytes:
-    sizes = b"".join(_bytes(1, _text(2, f"{name}s") if size < 0 else _int(1, size)) for size in shape)
-    return _text(1, name) + _bytes(2, _bytes(1, _int(1, 1) + _bytes(2, sizes)))
 
 
 def flashing(seconds: float, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

@@ -80,6 +80,8 @@ class ChatClient:
                 content = response.read(MOST_BYTES + 1)
             finally:
                 response.release_conn()
+        except urllib3.exceptions.NewConnectionError as error:  # counts as a time-out in some versions
+            raise RequestError("unavailable", "the endpoint does not take connections") from error
         except urllib3.exceptions.TimeoutError as error:
             raise RequestError("too_slow", f"no answer within {self._config.timeout_s:g} s") from error
         except urllib3.exceptions.HTTPError as error:

@@ -22,7 +22,7 @@ class Limits:
         self._budget = budget_tokens
 
     def reserve(self, tokens: int) -> float | None:
-        """Seconds until this caller may ask, with so many tokens set aside; None where the budget does not have them."""
+        """Seconds until this caller may ask, with so many tokens set aside; None where the budget has not so many."""
         with self._lock:
             state = self._read()
             if self._budget and state["tokens"] + tokens > self._budget:

@@ -15,9 +15,7 @@ __all__ = ["find_blinks", "find_gaze_aversions", "find_head_gestures", "find_key
 
 def motion_events(clip: Performance) -> list[Event]:
     """All events of a clip's motion in order of time; kinds whose signal is missing have none."""
-    found: list[Event] = []
-    if clip.has("eyeBlinkLeft", "eyeBlinkRight"):
-        found += find_blinks(clip.pts_us, clip.weight("eyeBlinkLeft"), clip.weight("eyeBlinkRight"))
+    found = find_blinks(clip)
     if clip.head is not None:
         found += find_head_gestures(clip.pts_us, clip.head)
     if clip.gaze is not None:

@@ -32,8 +32,8 @@ DRIFT_S: Final = 0.25
 """Standard deviation of the mean that is taken out."""
 NOISE_S: Final = 0.03
 """Standard deviation of the smoothing against the jitter of a fit."""
-NOD_DEG: Final = 3.0
-SHAKE_DEG: Final = 4.0
+NOD_DEG: Final = 2.4
+SHAKE_DEG: Final = 3.2
 MEAN_OVER_LEAST: Final = 1.35
 MIN_HZ: Final = 1.0
 MAX_HZ: Final = 5.0

@@ -1,9 +1,9 @@
 """Events of meaning: what each word carries, the gestures that go with it, the images it evokes, what a sentence does.
 
-With hands in view a gesture is a stroke that happens: a word without one near has none, and a stroke without such a word
-is a beat. Without hands the words say what a gesture would be, with less confidence, and the head's movement whether
-something was stressed. The last part of a gesture's label is BEAT's quality, how well it is seen: high (a stroke of the
-hands), middle (the head moves with it), low (by the words alone).
+With hands in view a gesture is a stroke that happens: a word without one near has none, and a stroke without such a
+word is a beat. Without hands the words say what a gesture would be, with less confidence, and the head's movement
+whether something was stressed. The last part of a gesture's label is BEAT's quality, how well it is seen: high (a
+stroke of the hands), middle (the head moves with it), low (by the words alone).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from schemas.types import Event
 
 SOURCE: Final = "semantics@1"
 REACH_S: Final = 0.5
-"""A stroke belongs to a word that begins within so long of it: gestures come before or with their word (McNeill 1992)."""
+"""A stroke belongs to a word that begins within so long of it: gestures come before or with it (McNeill 1992)."""
 WORDS_ONLY: Final = 0.6
 WITH_HEAD: Final = 0.75
 NO_VOICE: Final = 0.85

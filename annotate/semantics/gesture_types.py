@@ -2,8 +2,8 @@
 
 Rules over a sentence's words, their parts of speech and the classes of gesture_words.txt:
 
-1. deictic: demonstratives, `here` and `there` (not the `there` of `there is`, unless a direction stands before it), verbs
-   of pointing, `me`, `us`, `you` and others as objects, `behind` and its like before one of these.
+1. deictic: demonstratives, `here` and `there` (not the `there` of `there is`, unless a direction stands before it),
+   verbs of pointing, `me`, `us`, `you` and others as objects, `behind` and its like before one of these.
 2. metaphoric: abstract nouns, by the list or by their ending; and words of size or movement whose noun is abstract
    (prices rise, a weak foundation): the physical word lends its picture to the idea.
 3. iconic: words of size, shape and movement and things that hands outline, where nothing abstract is near; a direction
@@ -27,13 +27,24 @@ TYPES: Final = ("none", "beat", "deictic", "iconic", "metaphoric")
 _ABSTRACT_ENDINGS: Final = (
     *("ness", "ity", "ism", "ship", "dom", "hood", "acy", "ence", "ance", "tion", "sion", "logy", "ment", "tude"),
 )
-_CONCRETE: Final = frozenset(
-    "city university station apartment document instrument ambulance entrance fence kingdom cement basement monument"
-    " equipment pavement garment ointment ship television mansion lotion potion medicine capacity science".split()
-)
+# fmt: off
+_CONCRETE: Final = frozenset((
+    "city", "university", "station", "apartment", "document", "instrument", "ambulance", "entrance", "fence",
+    "kingdom", "cement", "basement", "monument", "equipment", "pavement", "garment", "ointment", "ship",
+    "television", "mansion", "lotion", "potion", "medicine", "capacity", "science",
+))
+# fmt: on
 """Nouns with such an ending that can be touched."""
-_DIRECTIONS: Final = frozenset("over up down out in right back".split())
-_TO_BE: Final = frozenset("is are was were be been 's has".split())
+# fmt: off
+_DIRECTIONS: Final = frozenset((
+    "over", "up", "down", "out", "in", "right", "back",
+))
+# fmt: on
+# fmt: off
+_TO_BE: Final = frozenset((
+    "is", "are", "was", "were", "be", "been", "'s", "has",
+))
+# fmt: on
 STRESSED: Final = 0.75
 """Emphasis of the voice from which a word without another type is a beat."""
 
@@ -52,13 +63,11 @@ def gesture_types(
         if kind != "none" and loud is not None:
             sure = min(1.0, max(0.0, sure + 0.4 * (loud - 0.5)))
         found.append((kind, sure))
-    _directions(words, tags, classes, found)
+    _directions(words, classes, found)
     return found
 
 
-def _kind(
-    place: int, words: Sequence[str], tags: Sequence[str], classes: Sequence[set[str]]
-) -> tuple[str, float]:
+def _kind(place: int, words: Sequence[str], tags: Sequence[str], classes: Sequence[set[str]]) -> tuple[str, float]:
     own, tag = classes[place], tags[place]
     if _deictic(place, words, tags, classes):
         return "deictic", 0.8 if own & {"PLACE", "POINTING"} else 0.6
@@ -70,7 +79,7 @@ def _kind(
             return "metaphoric", 0.6
         if own & {"SIZE", "SHAPE"} and (tag in ADJECTIVES or "SHAPE" in own or tag == "RB"):
             return "iconic", 0.7
-        if "MOTION" in own and tag in VERBS or "THING" in own and tag in NOUNS:
+        if ("MOTION" in own and tag in VERBS) or ("THING" in own and tag in NOUNS):
             return "iconic", 0.7 if "MOTION" in own else 0.55
     if "INTENSIFIER" in own and tag not in ("DT", "PDT", "EX"):
         return "beat", 0.6
@@ -121,12 +130,10 @@ def _noun_of(place: int, words: Sequence[str], tags: Sequence[str]) -> int | Non
     return after[0] if after and after[0] - place <= 3 else (before[0] if before else None)
 
 
-def _directions(
-    words: Sequence[str], tags: Sequence[str], classes: Sequence[set[str]], found: list[tuple[str, float]]
-) -> None:
+def _directions(words: Sequence[str], classes: Sequence[set[str]], found: list[tuple[str, float]]) -> None:
     """A direction after a word of movement is shown with it; `into` and `between` go with the idea that they place."""
     for place, word in enumerate(words):
-        if found[place][0] != "none" or "PARTICLE" not in classes[place] and word not in ("between", "into"):
+        if found[place][0] != "none" or ("PARTICLE" not in classes[place] and word not in ("between", "into")):
             continue
         last = found[place - 1] if place else ("none", 0.0)
         near = [kind for kind, _ in found[max(0, place - 1) : place]]

@@ -1,4 +1,4 @@
-"""How much each word of a sentence means: rare words, words of content, words that gestures show or the voice stresses."""
+"""How much each word of a sentence means: rare words, words of content, those that hands show or the voice stresses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from annotate.text.parts_of_speech import CONTENT
 
 Float64 = NDArray[np.float64]
 
-LIGHT: Final = frozenset(
-    "be is are was were am been being have has had do does did go goes going went get gets got make made come came put say"
-    " says said let please".split()
-)
+# fmt: off
+LIGHT: Final = frozenset((
+    "be", "is", "are", "was", "were", "am", "been", "being", "have", "has", "had", "do", "does", "did", "go",
+    "goes", "going", "went", "get", "gets", "got", "make", "made", "come", "came", "put", "say", "says", "said",
+    "let", "please",
+))
+# fmt: on
 """Verbs and words that mean little by themselves; a tagger takes them for content."""
 FUNCTION: Final = 0.3
 """Part of its information that a function word keeps."""

@@ -10,6 +10,7 @@ Aligned words carry no punctuation, so a sentence ends at a pause; what it does 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,9 +19,7 @@ import numpy as np
 from annotate.style.voice import Voice
 from schemas.types import Interval
 
-ACTS: Final = (
-    *("statement", "question", "command", "thanks", "apology", "greeting", "agreement", "disagreement"),
-)
+ACTS: Final = (*("statement", "question", "command", "thanks", "apology", "greeting", "agreement", "disagreement"),)
 PAUSE_US: Final = 350_000
 LONGEST: Final = 40
 """Words after which a sentence ends at the longest pause inside it."""
@@ -31,12 +30,24 @@ _OPENINGS: Final = (
     ("agreement", ("yes", "yeah", "yep", "okay", "ok", "right", "exactly", "of course", "sure", "i agree", "true")),
     ("disagreement", ("no", "nope", "never mind", "not really", "i disagree", "wrong")),
 )
-_ASKING: Final = frozenset("what who whom whose where when why which how".split())
-_INVERTED: Final = frozenset(
-    "is are was were am do does did have has had can could will would shall should may might must isn't aren't wasn't"
-    " weren't don't doesn't didn't haven't hasn't can't couldn't won't wouldn't shouldn't".split()
-)
-_SUBJECTS: Final = frozenset("i you he she it we they this that there these those the a anyone anybody someone".split())
+# fmt: off
+_ASKING: Final = frozenset((
+    "what", "who", "whom", "whose", "where", "when", "why", "which", "how",
+))
+# fmt: on
+# fmt: off
+_INVERTED: Final = frozenset((
+    "is", "are", "was", "were", "am", "do", "does", "did", "have", "has", "had", "can", "could", "will", "would",
+    "shall", "should", "may", "might", "must", "isn't", "aren't", "wasn't", "weren't", "don't", "doesn't", "didn't",
+    "haven't", "hasn't", "can't", "couldn't", "won't", "wouldn't", "shouldn't",
+))
+# fmt: on
+# fmt: off
+_SUBJECTS: Final = frozenset((
+    "i", "you", "he", "she", "it", "we", "they", "this", "that", "there", "these", "those", "the", "a", "anyone",
+    "anybody", "someone",
+))
+# fmt: on
 RISE_ST: Final = 2.5
 """Semitones by which a voice rises over the last word of a question."""
 
@@ -49,7 +60,7 @@ def split(words: Sequence[Interval]) -> list[tuple[int, int]]:
             cuts.append(at)
     cuts.append(len(words))
     spans: list[tuple[int, int]] = []
-    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, stop in itertools.pairwise(cuts):
         spans += _short(words, start, stop)
     return spans
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import welch
 
-from annotate.motion_events.blinks import find_blinks
+from annotate.motion_events.blinks import can_see_blinks, find_blinks
 from annotate.motion_events.gaze import AWAY_DEG, gaze_offsets
 from annotate.performance import Performance
 from annotate.phones import VOWELS
@@ -122,10 +122,11 @@ def _of_face(clip: Performance) -> dict[str, float | None]:
         _, offset = gaze_offsets(clip.pts_us, clip.gaze)
         known = offset[np.isfinite(offset)]
         found["gaze_away_ratio"] = float((known > AWAY_DEG).mean()) if len(known) else None
+    blinks = find_blinks(clip)
+    if can_see_blinks(clip):
+        found["blinks_per_min"] = 60 * len(blinks) / seconds
     if not clip.has(*MOUTH, *BROWS, *EYES):
         return found
-    blinks = find_blinks(clip.pts_us, clip.weight("eyeBlinkLeft"), clip.weight("eyeBlinkRight"))
-    found["blinks_per_min"] = 60 * len(blinks) / seconds
     open_eyes = clip.valid.copy()
     for blink in blinks:
         margin = BLINK_MARGIN_S * 1e6

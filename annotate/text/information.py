@@ -1,4 +1,4 @@
-"""How much a word tells: its information content in everyday and written English, from the model that pocketsphinx carries.
+"""How much a word tells: its information content in English, from the model that pocketsphinx carries.
 
 The package's trigram model (BSD, trained on large text corpora) knows 19,800 words; its unigram probabilities are
 frequencies of words. A word that it does not know is as rare as its rarest.

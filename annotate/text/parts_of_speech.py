@@ -1,4 +1,4 @@
-"""Parts of speech of English words: the tagger that the package gruut-lang-en carries (a CRF on OntoNotes' tags, MIT)."""
+"""Parts of speech of English words: the tagger that the package gruut-lang-en carries (a CRF, MIT)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,33 @@ from typing import Any, Final
 
 from schemas.errors import TalksetError
 
-CONTENT: Final = frozenset("NN NNS NNP NNPS VB VBD VBG VBN VBP VBZ JJ JJR JJS RB RBR RBS CD UH FW".split())
+# fmt: off
+CONTENT: Final = frozenset((
+    "NN", "NNS", "NNP", "NNPS", "VB", "VBD", "VBG", "VBN", "VBP", "VBZ", "JJ", "JJR", "JJS", "RB", "RBR", "RBS",
+    "CD", "UH", "FW",
+))
+# fmt: on
 """Penn Treebank tags of words that have a meaning of their own."""
-NOUNS: Final = frozenset("NN NNS NNP NNPS".split())
-VERBS: Final = frozenset("VB VBD VBG VBN VBP VBZ".split())
-ADJECTIVES: Final = frozenset("JJ JJR JJS".split())
-ADVERBS: Final = frozenset("RB RBR RBS".split())
+# fmt: off
+NOUNS: Final = frozenset((
+    "NN", "NNS", "NNP", "NNPS",
+))
+# fmt: on
+# fmt: off
+VERBS: Final = frozenset((
+    "VB", "VBD", "VBG", "VBN", "VBP", "VBZ",
+))
+# fmt: on
+# fmt: off
+ADJECTIVES: Final = frozenset((
+    "JJ", "JJR", "JJS",
+))
+# fmt: on
+# fmt: off
+ADVERBS: Final = frozenset((
+    "RB", "RBR", "RBS",
+))
+# fmt: on
 
 _REACH: Final = 2
 

@@ -37,10 +37,26 @@ _VALENCE: Final = {
     }.items()
     for word in words.split()
 }
-_NEGATIONS: Final = frozenset("not no never none nobody nothing neither nor without hardly cannot".split())
+# fmt: off
+_NEGATIONS: Final = frozenset((
+    "not", "no", "never", "none", "nobody", "nothing", "neither", "nor", "without", "hardly", "cannot",
+))
+# fmt: on
 _MORE: Final = {
-    "very": 1.4, "really": 1.4, "so": 1.3, "too": 1.2, "extremely": 1.6, "absolutely": 1.6, "totally": 1.5,
-    "completely": 1.5, "truly": 1.4, "quite": 1.1, "rather": 0.9, "fairly": 0.9, "slightly": 0.6, "somewhat": 0.7,
+    "very": 1.4,
+    "really": 1.4,
+    "so": 1.3,
+    "too": 1.2,
+    "extremely": 1.6,
+    "absolutely": 1.6,
+    "totally": 1.5,
+    "completely": 1.5,
+    "truly": 1.4,
+    "quite": 1.1,
+    "rather": 0.9,
+    "fairly": 0.9,
+    "slightly": 0.6,
+    "somewhat": 0.7,
 }  # fmt: skip
 REACH: Final = 3
 """Words before one that turn or weigh it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -14,7 +13,7 @@ from pipelines.segmentation.clip_json import clip_from_json
 from pipelines.segmentation.scan import Scan, unpack_scan
 from reconstruct.video import cut_video, frames
 from segmentation_parts.material import Film, Recording, joined, number_of, numbered, recordings, write_film
-from segmentation_parts.survey import surveyed
+from segmentation_parts.survey import surveyed, work_folder
 
 VARIANTS = ("25 fps", "variable rate", "rotated", "start offset")
 KINDS = ("cut", "dissolve", "black", "white")
@@ -29,18 +28,18 @@ def cuts(limits: Limits, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     rows, sums = [], np.zeros(6)
     frames_wrong = clips = mixed = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with work_folder() as folder:
         for variant in VARIANTS[:2] if limits.quick else VARIANTS:
             counts = np.zeros(6)
             for number in range(1 if limits.quick else 2):
                 film = _film(people, variant, rng)
-                path = _written(Path(folder), f"{VARIANTS.index(variant)}-{number}", film, variant)
-                found = surveyed(path, Path(folder) / "results")
+                path = _written(folder, f"{VARIANTS.index(variant)}-{number}", film, variant)
+                found = surveyed(path, folder / "results")
                 scan = unpack_scan(found.result("segment"))
                 counts += _compared(film, scan)
                 for value in found.value("clips")["clips"]:
                     clip = clip_from_json(value)
-                    cut = Path(folder) / "cut.mp4"
+                    cut = folder / "cut.mp4"
                     cut_video(path, cut, clip.span.start_us, clip.span.end_us)
                     shown = [number_of(rgb) for _, rgb in frames(cut)]
                     low, high = np.searchsorted(scan.pts_us, [clip.span.start_us, clip.span.end_us])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from pipelines.stages.speech import heard_speech
 from schemas.config import Config
 from schemas.types import Span
 from segmentation_parts.material import Film, Recording, concatenated, recordings, side_by_side, write_film
-from segmentation_parts.survey import surveyed
+from segmentation_parts.survey import surveyed, work_folder
 
 SCENES = 8
 Counts = NDArray[np.float64]
@@ -33,26 +32,39 @@ def speakers(limits: Limits, seed: int = 0) -> None:
     rows: list[tuple[str, list[float | str]]] = []
     total = np.zeros(6)
     voice_over = 0.0
-    with tempfile.TemporaryDirectory() as folder:
+    with work_folder() as folder:
         for panels in (2, 3):
             for still in (False, True):
                 counts = np.zeros(6)
                 for number in range(1 if limits.quick else 2):
                     scenes = [_scene(people, panels, still, True, rng) for _ in range(2 if limits.quick else SCENES)]
                     film = concatenated(scenes)
-                    counts += _measured(Path(folder), f"{panels}{still}{number}", film, panels)
+                    counts += _measured(folder, f"{panels}{still}{number}", film, panels)
                 rows.append((f"{panels} people, the others {'listen' if still else 'mouth words'}", _shown(counts)))
                 total += counts
             scenes = [_scene(people, panels, False, False, rng) for _ in range(2 if limits.quick else 2 * SCENES)]
-            counts = _measured(Path(folder), f"{panels}off", concatenated(scenes), panels)
+            counts = _measured(folder, f"{panels}off", concatenated(scenes), panels)
             rows.append((f"{panels} people, a voice from elsewhere", _shown(counts)))
             voice_over += counts[3]
+        rows += [(name, _shown(counts)) for name, counts in _alone(people, folder, limits.quick, rng)]
     heads = ["frames", "ours", "biggest", "envelope", "clips", "right"]
-    table("who speaks: frames with speech, share that is right; clips", heads, rows, 42)
+    table("who speaks: frames with speech, share that is right; clips", heads, rows, 44)
     limits.check("frames with speech whose speaker is right", total[1] / total[0], 0.9, "", at_least=True)
     limits.check("clips of another person than the speaker", total[3] - total[2], 0, "clips")
     limits.check("clips that were made of scenes with a speaker", total[3], 1, "clips", at_least=True)
     limits.check("clips of voices from elsewhere", voice_over, 0, "clips")
+
+
+def _alone(
+    people: list[Recording], folder: Path, quick: bool, rng: np.random.Generator
+) -> Iterator[tuple[str, Counts]]:
+    """One moving face: its own voice, another one, or both by turns. What passes is told, not limited."""
+    count = 2 if quick else 2 * SCENES
+    films = {"own": (True,), "other": (False,), "turns": (True, False)}
+    names = {"own": "1 person, the own voice", "other": "1 person, a voice from elsewhere", "turns": "both by turns"}
+    for name, seen in films.items():
+        scenes = [_scene(people, 1, False, seen[i % len(seen)], rng) for i in range(count)]
+        yield f"{names[name]}: {count} scenes", _measured(folder, f"1{name}", concatenated(scenes), 1)
 
 
 def _scene(people: list[Recording], panels: int, still: bool, seen: bool, rng: np.random.Generator) -> Film:

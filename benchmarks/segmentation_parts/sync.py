@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,10 @@ from reconstruction_parts.limits import Limits, table
 from annotate.sync import Face, SyncEstimate
 from annotate.sync.lips import LipSync
 from pipelines.segmentation.faces import FaceFinder
+from pipelines.stages.sync import needed_confidence
 from reconstruct.landmarks import make_detector
 from reconstruct.landmarks.lips import lip_shape
-from schemas.config import LandmarkConfig, SegmentConfig
+from schemas.config import Config, LandmarkConfig, SegmentConfig
 from schemas.types import FaceTrack, Float32, LandmarkTrack
 from segmentation_parts.material import RATE, STEP_US, Recording, recordings
 
@@ -25,6 +26,9 @@ GROSS_MS = 80.0
 LEAST_CLIPS, LEAST_JOINS, LEAST_AUC = 0.85, 0.95, 0.9
 JOINS = 30
 STRANGERS = 4
+SHORT_S = (1.0, 1.5, 2.0)
+CUTS = 4
+"""Pieces of each length that are cut of every recording."""
 
 
 @dataclass(frozen=True)
@@ -55,30 +59,68 @@ def sync(limits: Limits) -> None:
     ])  # fmt: skip
     plain = np.array([_plain(clip, shift) - shift for clip in clips for shift in SHIFTS_MS])
     error, confidence = np.abs(ours[:, 0]), ours[:, 1]
+    # How far sound and picture of a recording are apart as it was published, nobody knows; the shift is what is known.
+    # So an estimate is also judged by how it differs from what the others of the same recording agree on.
+    own_ms = np.median(ours[:, 0].reshape(len(clips), len(SHIFTS_MS)), axis=1)
+    shown = ", ".join(f"{clip.name} {late:+.0f}" for clip, late in zip(clips, own_ms, strict=True))
+    print(f"  what the estimates of a recording agree on, ms: {shown}")
+    agreed = np.abs(ours[:, 0] - np.repeat(own_ms, len(SHIFTS_MS)))
+    short = np.array([
+        (estimate.offset_ms - shift - late, estimate.confidence)
+        for clip, late in zip(clips, own_ms, strict=True)
+        for piece, samples, start_us, shift in _pieces(clip, estimator.margin_ms, rng)
+        for estimate in (_estimated(piece, samples, start_us, estimator),)
+    ])  # fmt: skip
     rows = [
         ("clips of 3 s, embedded", [*_shares(error), f"{confidence.mean():.2f}"]),
+        ("the same, from what they agree on", [*_shares(agreed), f"{confidence.mean():.2f}"]),
+        ("pieces of 1 to 2 s, likewise", [*_shares(np.abs(short[:, 0])), f"{short[:, 1].mean():.2f}"]),
         ("clips, plain correlation", [*_shares(np.abs(plain - np.median(plain))), ""]),
         ("joins of 9 s, embedded", [*_shares(np.abs(long[:, 0])), f"{long[:, 1].mean():.2f}"]),
         ("voices of other clips", ["", "", "", f"{strangers.mean():.2f}"]),
     ]
     heads = (f"<= {NEAR_MS:.0f} ms", f"<= {GROSS_MS:.0f} ms", "median ms", "confidence")
     table(f"{len(clips)} clips at {len(SHIFTS_MS)} offsets, {len(joins)} joins of one speaker", heads, rows)
-    own = confidence[error <= NEAR_MS]
-    right = np.concatenate([error <= GROSS_MS, np.zeros(len(strangers), np.bool_)])
+    everything = np.concatenate([confidence, strangers])
+    right = np.concatenate([agreed <= NEAR_MS, np.zeros(len(strangers), np.bool_)])
+    near = np.abs(short[:, 0]) <= NEAR_MS
     areas = {
-        f"off by at most {NEAR_MS:.0f} ms or more": _area(own, confidence[error > NEAR_MS]),
-        f"off by at most {GROSS_MS:.0f} ms or more": _area(confidence[error <= GROSS_MS], confidence[error > GROSS_MS]),
-        "own or another voice": _area(own, strangers),
-        "right (own voice, off by at most 80 ms) or wrong": _area(
-            np.concatenate([confidence, strangers])[right], np.concatenate([confidence, strangers])[~right]
+        "within 40 ms of the shift, or not": _area(confidence[error <= NEAR_MS], confidence[error > NEAR_MS]),
+        "within 80 ms of the shift, or not": _area(confidence[error <= GROSS_MS], confidence[error > GROSS_MS]),
+        "within 40 ms of shift and own offset, or not": _area(
+            confidence[agreed <= NEAR_MS], confidence[agreed > NEAR_MS]
+        ),
+        "the same, pieces of 1 to 2 s": _area(short[near, 1], short[~near, 1]),
+        "own or another voice": _area(confidence, strangers),
+        "right (own voice, within 40 ms of shift and own offset) or wrong": _area(
+            everything[right], everything[~right]
         ),
     }
     cells = [(name, ["none wrong" if np.isnan(area) else f"{area:.3f}"]) for name, area in areas.items()]
-    table("what the confidence tells", ("AUC",), cells, width=52)
+    table("what the confidence tells", ("AUC",), cells, width=66)
     print(f"  {1000 * cost:.0f} ms of one core for a clip of 3 s")
+    _kept(clips, estimator, rng, 4 if limits.quick else 24)
     limits.check("clips within 40 ms", float((error <= NEAR_MS).mean()), LEAST_CLIPS, "", at_least=True)
     limits.check("joins within 40 ms", float((np.abs(long[:, 0]) <= NEAR_MS).mean()), LEAST_JOINS, "", at_least=True)
     limits.check("AUC of the confidence, right or wrong", list(areas.values())[-1], LEAST_AUC, "", at_least=True)
+
+
+def _kept(clips: Sequence[Seen], estimator: LipSync, rng: np.random.Generator, count: int) -> None:
+    """Print how many clips of one face `sync.min_long_confidence` keeps, with its own voice and with another."""
+    rows = []
+    for length in (1, 2, 3):
+        kept = []
+        for strange in (False, True):
+            passed = 0
+            for _ in range(count):
+                order = [clips[i] for i in rng.permutation(len(clips))]
+                person = _joined(order[:length])
+                voice = _joined(order[length : 2 * length] or order[:length]) if strange else person
+                found = _estimate(person, voice.samples[: len(person.samples)], 0.0, estimator).confidence
+                passed += found >= needed_confidence(Config(), len(person.lips) * STEP_US / 1e6)
+            kept.append(f"{passed} of {count}")
+        rows.append((f"{length} recordings, {3 * length} s", kept))
+    table("one face, kept by the confidence that clips of its length need", ("own voice", "another"), rows)
 
 
 def _seen(people: Sequence[Recording]) -> list[Seen]:
@@ -110,11 +152,27 @@ def _errors(clips: Sequence[Seen], shifts: Sequence[Sequence[float]], estimator:
     return np.array(found)
 
 
-def _estimate(clip: Seen, samples: Float32, late_ms: float, estimator: LipSync) -> SyncEstimate:
+def _pieces(clip: Seen, margin_ms: int, rng: np.random.Generator) -> Iterator[tuple[Seen, Float32, int, float]]:
+    """Pieces of a recording whose sound is shifted: the piece, its sound with margins, where that starts, the shift."""
+    for seconds in SHORT_S:
+        for _ in range(CUTS):
+            count, shift = round(seconds * 1e6 / STEP_US), float(rng.uniform(-400, 400))
+            first = int(rng.integers(0, len(clip.lips) - count + 1))
+            margin = RATE * margin_ms // 1000
+            whole = np.pad(_late(clip.samples, shift), margin)
+            start, stop = (frame * STEP_US * RATE // 1_000_000 for frame in (first, first + count))
+            piece = Seen(clip.name, clip.lips[first : first + count], clip.samples)
+            yield piece, whole[start : stop + 2 * margin], -1000 * margin_ms, shift
+
+
+def _estimated(clip: Seen, samples: Float32, start_us: int, estimator: LipSync) -> SyncEstimate:
     pts = np.arange(len(clip.lips), dtype=np.int64) * STEP_US
-    face = Face(pts, clip.lips, np.zeros((len(pts), 4), np.float32), lambda: ())
+    return estimator.estimate(Face(pts, clip.lips, np.zeros((len(pts), 4), np.float32), lambda: ()), samples, start_us)
+
+
+def _estimate(clip: Seen, samples: Float32, late_ms: float, estimator: LipSync) -> SyncEstimate:
     margin = estimator.margin_ms
-    return estimator.estimate(face, np.pad(_late(samples, late_ms), RATE * margin // 1000), -1000 * margin)
+    return _estimated(clip, np.pad(_late(samples, late_ms), RATE * margin // 1000), -1000 * margin, estimator)
 
 
 def _late(samples: Float32, by_ms: float) -> Float32:

@@ -2,12 +2,14 @@
 
 An editor's fade or dissolve shows (1 - a) A + a B with a growing from 0 to 1, and black or white is a view like any
 other, so fades are the same thing (the production model of Hampapur, Jain, Weymouth: Digital video segmentation, 1994).
-Motion is not: where an edge moves by more than a pixel, the picture in the middle is not the mean of the ends. Light
-that changes on one view moves on such a line too, but there B is a function of A's brightness.
+Motion is not: where an edge moves by more than a pixel, the picture in the middle is not the mean of the ends. People
+in A and B move while they dissolve, so part of the pixels may leave the line. Light that changes on one view moves on
+such a line too, but there B is a function of A's brightness.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,47 +17,62 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.segmentation.lines import FITS, SIZE, course_of, is_one_colour, is_one_view, line_of
+
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 
-SIZE: Final = (96, 72)
-"""Pixels that are compared: fine enough that a head that turns moves edges by more than one of them."""
-LENGTHS: Final = (7, 10, 14, 19, 26, 36, 50, 70)
+COARSE: Final = (24, 18)
+"""Pixels on which windows are looked through before they are examined."""
+LENGTHS: Final = (7, 9, 11, 14, 17, 21, 26, 32, 40, 50, 62, 78)
 """Frames of the windows that are tried: each transition of 3 to 60 frames has one that ends shortly beside it."""
 EVERY: Final = 2
 """Frames from one try to the next; a window may end anywhere in the still frames after a transition."""
-LEAST_CHANGE: Final = 8.0
-"""RMS grey-value difference of the ends, 0..255. Two takes of one person in one room mostly differ by 15 and more, a
-person who sits up slowly by 7."""
-MOST_RESIDUAL: Final = 0.30
-"""Distance from the line over its length, worst frame; two views of a moving head have 0.5 and more."""
-MEAN_RESIDUAL: Final = 0.20
 LARGEST_STEP: Final = 0.55
 """Of a from one frame to the next: a cut is one step of 1."""
 PLATEAU: Final = 0.12
 """How far a may be from its ends where the window begins and stops."""
 FOOT: Final = 0.12
 """Part of the course at either end that is reckoned, not measured."""
+STILL: Final = 0.03
+"""How far a may be from its ends in frames of one view: what noise and motion make of 0."""
+UNSTEADY: Final = 0.25
+"""How far a may be from a steady course between the ends of a mix: easing in and out takes 0.1, lost frames as much."""
 BACKWARD: Final = 0.06
 """How far a may fall back: noise and motion."""
+SLACK: Final = 0.08
+"""What coarse pictures may have more of each of these."""
+COARSE_KEPT: Final = round(0.8 * COARSE[0] * COARSE[1])
+"""Pixels of a coarse picture that must have them."""
 FLAT: Final = 6.0
 """Standard deviation of the grey values of a picture that is one colour; without the darkest and the brightest pixels,
 half their range."""
-ONE_VIEW: Final = 0.35
-"""Part of the change that the brightness of the first view does not explain, below which only the light changes."""
+FLAT_PART: Final = 0.93
+"""Pixels of a picture of one colour that must have it: a clock or a logo may stay."""
+HELD: Final = 50
+"""Frames of one colour between a fade out and a fade in that belong to both: two seconds."""
 TOUCHING: Final = 0.4
 """Part of a mix that may lie in another one; two views of the same mix share more."""
-ONE_MOTION: Final = 0.68
-"""The same where each block of the first view may move."""
-FARTHEST: Final = 2.5
-"""Pixels that a block may move: further, an edge leaves the line."""
-BLOCK: Final = 8
-KEPT: Final = round(0.93 * SIZE[0] * SIZE[1])
-"""Pixels that must fit."""
-STRICT: Final = 0.5
-"""Part of the residuals that is allowed without the pixels that fit worst."""
-POINTS: Final = 12
+POINTS: Final = 10
 """Frames of a window on which the line is tested."""
+JUMP: Final = 3.0
+"""A step off the line, over the other ones, that is a cut."""
+LEAST_JUMP: Final = 4.0
+"""RMS grey-value difference of it, on coarse pictures."""
+HELD_PIXELS: Final = round(0.9 * COARSE[0] * COARSE[1])
+"""Of a step of a mix, that go along its line."""
+NEAR: Final = 3
+"""A cut so many frames beside a mix may be a step of it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change from one frame to the next that may be a cut."""
+
+    index: int
+    """Number of the frame after it."""
+    change: Float32
+    """(432,) grey-value difference of the two, coarse."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,25 @@ class _Mix:
     last: int
     strength: float
     residual: float
+    along: Float32
+    """(432,) from one view to the other, coarse."""
+
+    def holds(self, step: Step) -> bool:
+        """Whether a step is a part of this mix: beside it or in it, and along its line."""
+        if not self.first - NEAR <= step.index <= self.last + NEAR:
+            return False
+        part = float(course_of(step.change[np.newaxis], self.along)[0])
+        off = np.abs(step.change - part * self.along)
+        kept = off <= np.partition(off, HELD_PIXELS)[HELD_PIXELS]
+        along, change = self.along[kept], step.change[kept]
+        size = max(1e-6, float(along @ along))
+        part = float(change @ along) / size
+        return 0 < part <= LARGEST_STEP and float(change @ change) <= 2 * part**2 * size
+
+
+def step_of(index: int, before: UInt8, after: UInt8) -> Step:
+    """The step between two pictures (H, W, 3) uint8."""
+    return Step(index, _shrunk(_grey(after), COARSE) - _shrunk(_grey(before), COARSE))
 
 
 class MixFinder:
@@ -73,149 +109,191 @@ class MixFinder:
 
     def __init__(self) -> None:
         self._depth = max(LENGTHS) + 1
-        self._ring = np.zeros((self._depth, SIZE[0] * SIZE[1]), np.float32)
+        self._fine = np.zeros((self._depth, SIZE[0] * SIZE[1]), np.float32)
+        self._coarse = np.zeros((self._depth, COARSE[0] * COARSE[1]), np.float32)
         self._flat = np.zeros(self._depth, np.bool_)
+        self._held: list[list[int]] = []
         self._count = 0
         self._found: list[_Mix] = []
+        self._chosen: list[_Mix] = []
 
     def push(self, rgb: UInt8) -> None:
         """Take the next frame, (H, W, 3) uint8."""
-        grey = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), SIZE, interpolation=cv2.INTER_AREA).reshape(-1)
-        place = self._count % self._depth
-        self._ring[place] = grey
-        low, high = np.partition(grey, (len(grey) - KEPT, KEPT))[[len(grey) - KEPT, KEPT]].astype(int)
-        self._flat[place] = high - low < 2 * FLAT or float(grey.std()) < FLAT
+        place, number = self._count % self._depth, self._count
+        grey = _grey(rgb)
+        self._fine[place] = _shrunk(grey, SIZE)
+        self._coarse[place] = _shrunk(grey, COARSE)
+        self._flat[place] = _is_flat(self._fine[place])
         self._count += 1
-        if self._count % EVERY == 0 or self._flat[place]:
+        if not self._flat[place]:
+            due = self._count % EVERY == 0
+        elif self._held and self._held[-1][1] == number:
+            self._held[-1][1] += 1
+            due = self._held[-1][1] - self._held[-1][0] <= EVERY
+        else:
+            self._held.append([number, number + 1])
+            due = True
+        if due:  # every frame of a run of black is the same end
+            self._try(number)
+
+    def finish(self, cuts: Sequence[Step] = ()) -> tuple[list[tuple[int, int]], list[int]]:
+        """Spans [first, last) of frame numbers that mix views, in order and apart; and the cuts that are none of them.
+
+        No span contains a cut.
+        """
+        if self._count and self._count % EVERY:
             self._try(self._count - 1)
-
-    def finish(self) -> list[tuple[int, int]]:
-        """Spans [first, last) of frame numbers, in order and apart."""
-        for end in range(self._count - 1, max(-1, self._count - 1 - EVERY), -1):
-            if end >= 0 and (end + 1) % EVERY:
-                self._try(end)
-        chosen: list[tuple[int, int]] = []
-        for mix in sorted(self._found, key=lambda mix: (mix.residual - 0.004 * mix.strength, mix.first)):
-            shared = sum(max(0, min(mix.last, last) - max(mix.first, first)) for first, last in chosen)
-            if shared <= TOUCHING * (mix.last - mix.first):  # out to black and in again meet
-                chosen.append((mix.first, mix.last))
+        self._settle()
+        left = [
+            step.index
+            for step in cuts
+            if not any(mix.holds(step) for mix in self._chosen) and not any(a < step.index < b for a, b in self._held)
+        ]
         spans: list[tuple[int, int]] = []
-        for first, last in sorted(chosen):
-            if spans and first <= spans[-1][1]:
-                spans[-1] = spans[-1][0], max(last, spans[-1][1])
-            else:
-                spans.append((first, last))
-        return spans
+        for mix in sorted(self._chosen, key=lambda mix: mix.first):
+            first, last = _without(mix.first, mix.last, left)
+            before = spans[-1][1] if spans else -1
+            apart = any(before <= cut <= first for cut in left)
+            if spans and not apart and (first <= before or self._is_held(before, first)):
+                spans[-1] = spans[-1][0], max(last, before)
+            elif last > max(first, before):
+                spans.append((max(first, before), last))
+        return spans, left
 
-    def _rows(self, numbers: NDArray[np.int64]) -> Float32:
-        return np.asarray(self._ring[numbers % self._depth], np.float32)
+    def _is_held(self, first: int, last: int) -> bool:
+        """Whether the frames from one to before the other show one colour, with a frame's grace on both sides."""
+        if last - first > HELD:
+            return False
+        return last - first <= 2 or any(a <= first + 1 and last - 1 <= b for a, b in self._held)
+
+    def _settle(self) -> None:
+        """Of mixes that overlap, choose those that fit best."""
+        chosen: list[_Mix] = []
+        for mix in sorted(self._found, key=lambda mix: (mix.residual - 0.004 * mix.strength, mix.first)):
+            shared = sum(max(0, min(mix.last, other.last) - max(mix.first, other.first)) for other in chosen)
+            least = min([mix.last - mix.first, *(other.last - other.first for other in chosen)])
+            if shared <= TOUCHING * least:  # out to black and in again meet
+                chosen.append(mix)
+        self._chosen += chosen
+        self._found = []
 
     def _try(self, end: int) -> None:
         """Look for a mix in each of the windows that end with a frame."""
-        final = self._ring[end % self._depth]
+        if self._found and end - max(LENGTHS) > max(mix.last for mix in self._found):
+            self._settle()
         for length in LENGTHS:
             begin = end - length
             if begin < 0:
                 return
-            along = final - self._ring[begin % self._depth]
-            size = float(along @ along)
-            if size < LEAST_CHANGE**2 * along.size:
+            if not self._may_mix(begin, end):
                 continue
-            mix = self._line(begin, end, along)
+            mix = self._mix(begin, end)
             if mix is not None:
                 self._found.append(mix)
 
-    def _line(self, begin: int, end: int, along: Float32) -> _Mix | None:
-        """The mix of a window if its frames lie on the line between its ends.
-
-        The pixels that fit worst may be left out where the others fit the better: a clock or a subtitle does not take
-        part in a dissolve, and of a head that moves they are what gives it away.
-        """
-        first = self._ring[begin % self._depth]
-        middle = self._ring[(begin + end) // 2 % self._depth][np.newaxis] - first
-        everything = np.ones(len(along), np.bool_)
-        if _off_line(middle, along, _fitting(middle, along))[1][0] > MOST_RESIDUAL:
-            return None  # most windows end here
-        numbers = np.unique(np.linspace(begin, end, min(POINTS, end - begin + 1)).round().astype(np.int64))
-        away = self._rows(numbers) - first
-        for kept, part in ((everything, 1.0), (_fitting(away, along), STRICT)):
-            place, residual = _off_line(away, along, kept)
-            if residual.max() <= part * MOST_RESIDUAL and residual.mean() <= part * MEAN_RESIDUAL:
-                break
-        else:
-            return None
-        along = along[kept]
+    def _may_mix(self, begin: int, end: int) -> bool:
+        """Whether the coarse pictures of a window go from one view to another, step by step, and stay there."""
+        first = self._coarse[begin % self._depth]
+        along = self._coarse[end % self._depth] - first
         size = float(along @ along)
-        if size < LEAST_CHANGE**2 * along.size or np.diff(place).min() < -BACKWARD:
-            return None
-        every = np.arange(begin, end + 1)
-        course = (self._rows(every)[:, kept] - first[kept]) @ along / size
-        if np.diff(course).max() > LARGEST_STEP or not self._has_ends(course, begin, end):
-            return None
-        if self._is_one_view(first, self._ring[end % self._depth] - first, begin, end):
-            return None
-        # The views themselves move a little, so the ends are where the middle of the course leads.
-        moving = np.flatnonzero((course > FOOT) & (course < 1 - FOOT))
-        if len(moving) < 2:
-            return None
-        tail = round(len(moving) * FOOT / (1 - 2 * FOOT))
-        low, high = max(begin, begin + int(moving[0]) - tail), min(end, begin + int(moving[-1]) + tail) + 1
-        return _Mix(low, high, float(np.sqrt(size / along.size)), float(residual.mean()))
-
-    def _has_ends(self, course: Float32, begin: int, end: int) -> bool:
-        """Whether the views on both sides stay as they are; a picture of one colour needs no proof."""
-        if self._flat[begin % self._depth] and self._flat[end % self._depth]:
-            return False  # from black to white leads a line near any view
-        beside = max(2, len(course) // 8)
-        starts = course[1 : 1 + beside].max() < PLATEAU or bool(self._flat[begin % self._depth]) or begin == 0
-        stops = course[-1 - beside : -1].min() > 1 - PLATEAU or bool(self._flat[end % self._depth])
-        return bool(starts and stops)
-
-    def _is_one_view(self, first: Float32, along: Float32, begin: int, end: int) -> bool:
-        """Whether both ends show the same view: under another light, or a little moved."""
-        size = float(along @ along)
-        if self._flat[begin % self._depth] or self._flat[end % self._depth]:
+        if size < (0.5 * FITS[0].least_change) ** 2 * along.size or is_one_colour(along):
             return False
-        centred, change = first - first.mean(), along - along.mean()
-        explained = float(change @ centred) ** 2 / max(1e-6, float(centred @ centred))
-        if float(change @ change) - explained < ONE_VIEW**2 * size:
-            return True
-        return _moved(first + along / 2, along) < ONE_MOTION**2 * size
+        away = self._coarse[np.arange(begin, end + 1) % self._depth] - first
+        course = course_of(away, along)
+        if not self._is_course(course, begin, end, SLACK):
+            off = np.abs(away - course[:, np.newaxis] * along).max(axis=0)
+            kept = np.asarray(off <= np.partition(off, COARSE_KEPT)[COARSE_KEPT], np.float32)
+            if not self._is_course(course_of(away, along, kept), begin, end, SLACK):
+                return False
+        return not _off_cut(away, along)
+
+    def _mix(self, begin: int, end: int) -> _Mix | None:
+        """The mix of a window if its frames lie on the line between its ends."""
+        first = self._fine[begin % self._depth]
+        numbers = np.unique(np.linspace(begin, end, min(POINTS, end - begin + 1)).round().astype(np.int64))
+        line = line_of(self._fine[numbers % self._depth] - first)
+        if line is None:
+            return None
+        along = self._fine[end % self._depth] - first
+        part = along * line.kept
+        places = self._fine @ part - float(first @ part)
+        course = places[np.arange(begin, end + 1) % self._depth] / float(along @ part)
+        if not self._is_course(course, begin, end):
+            return None
+        flat = self._flat[begin % self._depth] or self._flat[end % self._depth]
+        if not flat and is_one_view(first, along, line.kept):
+            return None
+        span = _span_of(course)
+        if span is None:
+            return None
+        coarse = self._coarse[end % self._depth] - self._coarse[begin % self._depth]
+        return _Mix(begin + span[0], begin + span[1], line.change, line.residual, coarse)
+
+    def _is_course(self, course: Float32, begin: int, end: int, slack: float = 0.0) -> bool:
+        """Whether places on a line go from one end to the other in more than one step, and stay there."""
+        steps = np.diff(course)
+        return bool(
+            steps.max() <= LARGEST_STEP + slack
+            and steps.min() >= -BACKWARD - slack
+            and self._has_ends(course, begin, end, slack)
+        )
+
+    def _has_ends(self, course: Float32, begin: int, end: int, slack: float = 0.0) -> bool:
+        """Whether the views on both sides stay as they are; a picture of one colour needs no proof."""
+        flat = bool(self._flat[begin % self._depth]), bool(self._flat[end % self._depth])
+        beside = max(2, len(course) // 8)
+        starts = flat[0] or begin == 0 or course[1 : 1 + beside].max() < PLATEAU + slack
+        stops = flat[1] or course[-1 - beside : -1].min() > 1 - PLATEAU - slack
+        return bool(not all(flat) and starts and stops)
 
 
-def _fitting(away: Float32, along: Float32) -> NDArray[np.bool_]:
-    """(P,) the pixels whose course (T, P) is nearest to a common line along (P,)."""
-    place = away @ along / float(along @ along)
-    off = np.abs(away - place[:, np.newaxis] * along).max(axis=0)
-    return np.asarray(off <= np.partition(off, KEPT - 1)[KEPT - 1])
+def _grey(rgb: UInt8) -> UInt8:
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def _off_line(away: Float32, along: Float32, kept: NDArray[np.bool_]) -> tuple[Float32, Float32]:
-    """(T,) places on the line and (T,) distances from it over its length, of the pixels that are kept."""
-    away, along = away[:, kept], along[kept]
-    size = max(1e-6, float(along @ along))
-    place = away @ along / size
-    residual = np.sqrt(np.maximum(np.einsum("td,td->t", away, away) / size - place**2, 0.0))
-    return place, residual
+def _shrunk(grey: UInt8, size: tuple[int, int]) -> Float32:
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32).reshape(-1)
 
 
-def _moved(picture: Float32, change: Float32) -> float:
-    """Square sum of what a motion of each block of a picture leaves of a change (Lucas and Kanade's equation)."""
-    shape = SIZE[1], SIZE[0]
-    down, across = np.gradient(picture.reshape(shape))
+def _is_flat(grey: Float32) -> bool:
+    count = round(FLAT_PART * len(grey))
+    low, high = np.partition(grey, (len(grey) - count, count))[[len(grey) - count, count]]
+    return bool(high - low < 2 * FLAT or grey.std() < FLAT)
 
-    def blocks(values: Float32) -> Float32:
-        rows, columns = SIZE[1] // BLOCK, SIZE[0] // BLOCK
-        split = values.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2)
-        return np.asarray(split.reshape(rows * columns, BLOCK * BLOCK), np.float32)
 
-    x, y, z = blocks(across), blocks(down), blocks(change.reshape(shape))
-    xx, yy, xy = (np.einsum("bp,bp->b", a, b) for a, b in ((x, x), (y, y), (x, y)))
-    xz, yz = np.einsum("bp,bp->b", x, z), np.einsum("bp,bp->b", y, z)
-    ridge = 1.0 + 0.01 * (xx + yy)
-    xx, yy = xx + ridge, yy + ridge
-    area = xx * yy - xy**2
-    u, v = (yy * xz - xy * yz) / area, (xx * yz - xy * xz) / area
-    u, v = np.clip(u, -FARTHEST, FARTHEST), np.clip(v, -FARTHEST, FARTHEST)
-    left = z - u[:, np.newaxis] * x - v[:, np.newaxis] * y
-    return float(np.sum(left**2))
+def _off_cut(away: Float32, along: Float32) -> bool:
+    """Whether pictures (T, P) make a step off their line that stands out: a cut, before which nothing may begin."""
+    steps = np.diff(away, axis=0)
+    part = steps @ along / float(along @ along)
+    off = np.sqrt(np.mean((steps - part[:, np.newaxis] * along) ** 2, axis=1))
+    others = np.sort(off)[-1 - max(1, len(off) // 8)]
+    return bool(off.max() > max(LEAST_JUMP, JUMP * others))
+
+
+def _span_of(course: Float32) -> tuple[int, int] | None:
+    """First and one past the last place of a course that mix; None where hardly any do, or at changing speed.
+
+    The views themselves move a little, so the ends are where a straight line through the middle leads; a course that
+    sets in slowly begins earlier.
+    """
+    moving = np.flatnonzero((course > FOOT) & (course < 1 - FOOT))
+    if len(moving) < 2:
+        return None
+    low, high = int(moving[0]), int(moving[-1])
+    tail = round(len(moving) * FOOT / (1 - 2 * FOOT))
+    reach = max(2, len(moving) // 4)
+    before = np.flatnonzero(course[:low] <= STILL)
+    after = np.flatnonzero(course[high + 1 :] >= 1 - STILL)
+    first = int(before[-1]) + 1 if len(before) else 0
+    last = high + 1 + int(after[0]) if len(after) else len(course)
+    first = max(0, low - tail - reach, min(first, low - tail))
+    last = min(len(course), high + 1 + tail + reach, max(last, high + 1 + tail))
+    steady = np.arange(1, last - first + 1) / (last - first + 1)
+    return None if np.abs(course[first:last] - steady).max() > UNSTEADY else (first, last)
+
+
+def _without(first: int, last: int, cuts: Sequence[int]) -> tuple[int, int]:
+    """The longer part of a span on one side of the cuts in it."""
+    edges = [first, *(cut for cut in sorted(cuts) if first < cut < last), last]
+    widest = max(range(len(edges) - 1), key=lambda i: edges[i + 1] - edges[i])
+    return edges[widest], edges[widest + 1]

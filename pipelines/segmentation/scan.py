@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.decoding import GuardedReader
 from pipelines.results import Result
+from pipelines.segmentation.cuts import CutFinder
 from pipelines.segmentation.faces import FaceFinder
 from pipelines.segmentation.mouth import COLUMNS, MouthReader
 from pipelines.segmentation.shots import ShotFinder
@@ -63,12 +64,15 @@ def scan_source(
     finder: FaceFinder,
     mouths: MouthReader | None,
     config: SegmentConfig,
+    cuts: CutFinder | None = None,
 ) -> Scan:
     """Shots, faces and (where `mouths` are read) mouths of [start, end) microseconds of a source.
 
+    `cuts` is by default the adaptive detector.
+
     Raises TalksetError: truncated when the stream ends before its container says, decode_error without a frame.
     """
-    shots = ShotFinder(config.shot_threshold, config.transitions)
+    shots = ShotFinder(config.shot_threshold, config.transitions) if cuts is None else cuts
     pts = array("q")
     with ThreadPoolExecutor(1, "mouths") as thread:
         faces = _Faces(finder, mouths, config, thread)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scenedetect import AdaptiveDetector, FrameTimecode
 
-from pipelines.segmentation.mixes import MixFinder
+from pipelines.segmentation.mixes import MixFinder, Step, step_of
 from schemas.types import Span
 
 UInt8 = NDArray[np.uint8]
@@ -39,8 +39,6 @@ STILL: Final = 0.5  # coarse change between a picture and its repetition
 FLASH_FRAMES: Final = 4  # a photo flash or a damaged picture returns to the same view within so many frames
 ABRUPT_RATIO: Final = 2.0
 """Change against the five frames before it from which a frame may begin another view, before that is decided."""
-NEAR_MIX: Final = 3
-"""A cut so many frames beside a transition is a part of it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,10 @@ class _Cut:
     before: UInt8
     after: UInt8
 
+    def step(self) -> Step:
+        """What is kept of it."""
+        return step_of(self.index, self.before, self.after)
+
 
 class ShotFinder:
     """Takes frames in order and gives the uncut spans; a brief flash that returns to the same view is no cut.
@@ -92,7 +94,7 @@ class ShotFinder:
         self._recent: deque[tuple[int, UInt8]] = deque(maxlen=8)
         self._open: deque[_Cut] = deque()
         self._kept: deque[_Cut] = deque()
-        self._cuts: list[int] = []
+        self._cuts: list[Step] = []
 
     def push(self, pts_us: int, rgb: UInt8) -> bool:
         """Take the next frame, (H, W, 3) uint8, of any size that stays the same; whether it may begin another view."""
@@ -131,9 +133,11 @@ class ShotFinder:
             end_us = 2 * self._pts[-1] - self._pts[-2] if len(self._pts) > 1 else self._pts[-1] + 1
         while self._open:
             self._decide(self._open.popleft())
-        cuts = self._cuts + [cut.index for cut in self._kept]
-        mixed = [] if self._mixes is None else self._mixes.finish()
-        clear = [cut for cut in cuts if not any(a - NEAR_MIX <= cut <= b + NEAR_MIX for a, b in mixed)]
+        cuts = self._cuts + [cut.step() for cut in self._kept]
+        if self._mixes is None:
+            mixed, clear = [], [cut.index for cut in cuts]
+        else:
+            mixed, clear = self._mixes.finish(cuts)
         times = [*self._pts, end_us]
         borders = sorted({0, len(self._pts), *clear, *itertools.chain(*mixed)})
         begins = {a for a, _ in mixed}
@@ -159,7 +163,7 @@ class ShotFinder:
                 return
         self._kept.append(cut)
         while self._kept[0].index + FLASH_FRAMES < cut.index:  # no flash can begin there any more
-            self._cuts.append(self._kept.popleft().index)
+            self._cuts.append(self._kept.popleft().step())
 
     def _is_strong(self, index: int) -> bool:
         change = self._change

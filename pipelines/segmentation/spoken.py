@@ -19,6 +19,8 @@ Float64 = NDArray[np.float64]
 
 BRIEF_US: Final = 400_000
 """Parts of a shot that are shorter and in no clip are told of with their neighbour."""
+WITNESS_S: Final = 1.5
+"""Speech whose mean log odds count once: what one window of the judge sees. What comes later is another witness."""
 BREATH_US: Final = 150_000
 """Silence in which a long talk may be cut."""
 MESSAGES: Final = {
@@ -183,9 +185,13 @@ def _judged(number: int, first: int, last: int, borders: Int64, shot: Shot) -> P
     rivals = {other: mean_odds(c, shot.speech, span) for other, c in shot.candidates.items() if other != number}
     rival = max((odds[0] for odds in rivals.values() if odds is not None), default=None)
     if rival is None:
-        if own[0] < speaker.min_evidence:
-            message = f"the lips contradict the voice: log odds {own[0]:.1f}, speaker.min_evidence is"
-            return Piece(first, last, None, "voice_over", f"{message} {speaker.min_evidence:g}")
+        seconds_spoken = spoken * length / US
+        total = own[0] * max(1.0, seconds_spoken / WITNESS_S)
+        if total < speaker.min_evidence:
+            message = f"the lips contradict the voice: log odds {total:.1f} in {seconds_spoken:.1f} s of speech"
+            return Piece(
+                first, last, None, "voice_over", f"{message}, speaker.min_evidence is {speaker.min_evidence:g}"
+            )
     else:
         if own[0] < speaker.min_margin:
             message = (

@@ -12,6 +12,7 @@ class Clips(Stage[SourceItem]):
     """Source: where exactly one visible person speaks; cheap, so that its thresholds may be changed at will."""
 
     name = "clips"
+    version = 2
     needs = ("segment", "speech", "speakers")
 
     def settings(self, config: Config) -> str:

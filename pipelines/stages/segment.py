@@ -12,11 +12,12 @@ class Segment(Stage[SourceItem]):
     """Source: shots, every face followed through them, and its mouth; one pass over the frames."""
 
     name = "segment"
-    version = 2
+    version = 3
     section = "segment"
     needs = ("probe",)
-    models = ("finder",)
+    models = ("finder", "cuts")
     decided_later = (
+        *("shot_backend", "shot_weights_path"),  # the detector's name carries the hash of the weights
         *("dominance", "min_clip_s", "max_clip_s", "require_speech", "min_speech_ratio", "max_pause_s", "border_s"),
     )
 
@@ -26,6 +27,8 @@ class Segment(Stage[SourceItem]):
         from pipelines.segmentation.scan import pack_scan, scan_source
 
         heard = video_info(job.results["probe"].value).audio_rate is not None
-        finder, mouths = job.models.finder, job.models.mouths if heard else None
+        models = job.models
+        mouths = models.mouths if heard else None
         with source_file(job) as path, GuardedReader(path, job.config.run.decode) as reader:
-            return pack_scan(scan_source(reader, job.item.span, finder, mouths, job.config.segment))
+            scan = scan_source(reader, job.item.span, models.finder, mouths, job.config.segment, models.cuts())
+            return pack_scan(scan)

@@ -418,7 +418,8 @@ def _descend(
 ) -> tuple[State, Equations | None]:
     """Damped Gauss-Newton: `in_time` the motion of all frames, else key frames and the person.
 
-    Also returns the equations of the motion at the state, where the next step from there is not worth taking.
+    Also returns the equations of the motion at the state, or one step before it where that step gained next to nothing:
+    there the curvature, which they are kept for, is the same.
     """
     config = problem.config
     tolerance = config.tolerance if tolerance is None else tolerance
@@ -451,7 +452,7 @@ def _descend(
         gain = (value - trial_value) / max(value, 1e-12)
         state, geometry, value, damping = trial, trial_geometry, trial_value, max(next_damping, 1e-9)
         if gain < tolerance:
-            break
+            return state, equations if in_time else None
     return state, None
 
 

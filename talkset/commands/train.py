@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.errors import UsageError
+from talkset.commands.train_style import style_command
 
 console = Console(stderr=True, highlight=False)
 
@@ -23,6 +24,8 @@ def register(app: typer.Typer) -> typer.Typer:
     group = typer.Typer(help="Learn from a data set.", no_args_is_help=True)
     group.command("generator")(generator_command)
     group.command("features")(features_command)
+    group.command("demo")(demo_command)
+    group.command("style")(style_command)
     app.add_typer(group, name="train")
     return group
 
@@ -43,7 +46,7 @@ def generator_command(
     from talkset.progress import bar
 
     settings = load_config(config, set_ or [])
-    ready = _with_features(data, out, settings.audio)
+    ready = with_features(data, out, settings.audio)
     if ray is not None:
         from generator.train_ray import train_on_ray
 
@@ -79,7 +82,19 @@ def features_command(
     return 0
 
 
-def _with_features(data: Path, out: Path, audio: str) -> Path:
+def demo_command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for data, training and results.", file_okay=False)],
+    config: Annotated[str, typer.Option("--config", "-c", help="tiny, base or body.")] = "tiny",
+    set_: SetOption = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that make the data; one per core.")] = None,
+) -> int:
+    """Make synthetic speakers, train on some of them, and measure on the others: fifteen minutes of two cores."""
+    from talkset.demo_train import run_demo_train
+
+    return run_demo_train(out, config, set_ or [], workers)
+
+
+def with_features(data: Path, out: Path, audio: str) -> Path:
     """The data set if it has the features, else a version with them beside the training, made once.
 
     Of several processes of one training the first makes it and the others wait.

@@ -73,8 +73,10 @@ def job(talk: Talk, config: Config, scratch: Path = Path("nowhere"), **results: 
     return Job(talk[0], config, {}, {"landmarks": talk[1], **results}, Models(config), scratch)
 
 
-def judged(stage: Any, value: Mapping[str, Any], *overrides: str) -> str | None:
-    view = View(ClipItem(None, Path("x"), "", None), load_config(None, list(overrides)), {stage.name: value})  # type: ignore[arg-type]
+def judged(stage: Any, value: Mapping[str, Any], *overrides: str, seconds: float = 3.0) -> str | None:
+    box = FaceTrack(np.zeros(1, np.int64), np.zeros((1, 4), np.float32))
+    clip = Clip("c", "s", Span(0, round(1e6 * seconds)), box)
+    view = View(ClipItem(clip, Path("x"), "", None), load_config(None, list(overrides)), {stage.name: value})  # type: ignore[arg-type]
     try:
         stage.judge(view)
     except TalksetError as error:
@@ -140,6 +142,28 @@ def test_limits_on_the_offset() -> None:
     assert unsure is not None
     assert "0.70" in unsure
     assert "sync.min_confidence" in unsure
+
+
+@pytest.mark.parametrize(
+    ("seconds", "confidence", "kept"),
+    [
+        (1.0, 0.05, True),
+        (2.0, 0.15, True),
+        (3.0, 0.15, False),
+        (3.0, 0.25, True),
+        (8.0, 0.45, False),
+        (8.0, 0.55, True),
+    ],
+)
+def test_a_longer_clip_must_fit_its_voice_better(seconds: float, confidence: float, kept: bool) -> None:
+    value = {"confidence_after": confidence, "offset_after_ms": 20.0}
+    found = judged(SYNC, value, seconds=seconds)
+    assert (found is None) == kept
+    if found is not None:
+        assert "sync.min_long_confidence" in found
+    for override in ("sync.min_long_confidence=null", "sync.backend=syncnet", "segment.require_speech=false"):
+        assert judged(SYNC, value, override, seconds=seconds) is None
+    assert judged(SYNC, {**value, "offset_after_ms": None}, seconds=seconds) is None
 
 
 def test_every_measure_of_a_clip_with_sound_is_there(talk: Talk) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.segmentation.mixes import MixFinder
+from pipelines.segmentation.mixes import MixFinder, step_of
 
 Picture = NDArray[np.uint8]
 
@@ -29,7 +29,7 @@ def found(pictures: list[Picture]) -> list[tuple[int, int]]:
     finder = MixFinder()
     for picture in pictures:
         finder.push(picture)
-    return finder.finish()
+    return finder.finish()[0]
 
 
 @pytest.mark.parametrize("length", [5, 9, 16, 30, 55])
@@ -74,6 +74,77 @@ def test_a_clock_in_the_corner_does_not_hide_a_fade() -> None:
     ((first, last),) = found(pictures)
     assert first in range(28, 33)
     assert last in range(47, 53)
+
+
+def walking(pictures: list[Picture], speed: float, seed: int) -> list[Picture]:
+    """The same view with somebody in a patterned coat who walks through a part of it."""
+    rng = np.random.default_rng(seed)
+    coat = cv2.resize(rng.integers(0, 255, (10, 6, 3)).astype(np.uint8), (30, 110), interpolation=cv2.INTER_NEAREST)
+    walked = [picture.copy() for picture in pictures]
+    for number, picture in enumerate(walked):
+        left = round(20 + speed * number) % 220
+        picture[82:, left : left + 30] = coat
+    return walked
+
+
+@pytest.mark.parametrize("length", [8, 14, 24, 40])
+def test_people_who_move_in_both_views(length: int) -> None:
+    one, other = walking(scene(12, 50 + length), 1.0, 1), walking(scene(13, 50 + length), 1.5, 2)
+    ((first, last),) = found(one[:50] + mixed(one[50:], other[:length]) + other[length:])
+    assert abs(first - 50) <= 3
+    assert abs(last - 50 - length) <= 3
+
+
+def test_somebody_who_walks_through_one_view_is_no_mix() -> None:
+    for speed in (1.0, 3.0, 7.0):
+        assert found(walking(scene(14, 90), speed, 3)) == []
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_dissolve_of_which_frames_are_lost(lost: int) -> None:
+    one, other = scene(15, 60), scene(16, 60)
+    pictures = one[:40] + mixed(one[40:], other[:20]) + other[20:]
+    kept = [p for i, p in enumerate(pictures) if i % 5 >= lost]
+    ((first, last),) = found(kept)
+    assert abs(first - 40 * (5 - lost) / 5) <= 2
+    assert abs(last - 60 * (5 - lost) / 5) <= 2
+
+
+def test_black_that_is_held_belongs_to_the_fades_on_both_sides() -> None:
+    one, other = scene(17, 45), scene(18, 45)
+    black = [np.zeros_like(one[0])] * 15
+    pictures = one[:30] + mixed(one[30:], black) + black * 2 + mixed(black, other[:15]) + other[15:]
+    ((first, last),) = found(pictures)
+    assert first in range(28, 32)
+    assert last in range(88, 93)
+
+
+@pytest.mark.parametrize("apart", [3, 6, 20])
+def test_a_cut_beside_a_fade_stays(apart: int) -> None:
+    """Two like views, then black: the second one lies near the line from the first to black."""
+    one = scene(19, 60)
+    other = [
+        np.clip(p.astype(int) + (np.arange(256)[:, np.newaxis] % 64 < 32) * 25, 0, 255).astype(np.uint8) for p in one
+    ]
+    black = [np.zeros_like(one[0])] * 12
+    pictures = one[:40] + other[:apart] + mixed(other[40:52], black) + black + mixed(black, one[:12]) + one[12:]
+    finder = MixFinder()
+    for picture in pictures:
+        finder.push(picture)
+    spans, cuts = finder.finish([step_of(40, pictures[39], pictures[40])])
+    assert cuts == [40]
+    assert all(not first < 40 < last for first, last in spans)
+    assert any(first <= 42 + apart and last >= 49 + apart for first, last in spans)
+
+
+def test_a_step_of_a_fade_is_no_cut() -> None:
+    one, black = scene(20, 60), [np.zeros_like(scene(20, 1)[0])] * 12
+    pictures = one[:40] + mixed(one[40:52], black) + black
+    finder = MixFinder()
+    for picture in pictures:
+        finder.push(picture)
+    _, cuts = finder.finish([step_of(i, pictures[i - 1], pictures[i]) for i in (44, 51, 55)])
+    assert cuts == []
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])

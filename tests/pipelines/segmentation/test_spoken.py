@@ -147,3 +147,10 @@ def test_pieces_cover_every_shot(data: st.DataObject) -> None:
         if piece.number is not None:
             assert config.min_clip_s <= (piece.last - piece.first) / 25 <= config.max_clip_s
             assert (piece.scores["speech_ratio"] or 0) >= config.min_speech_ratio
+
+
+def test_the_longer_lips_contradict_the_less_is_believed() -> None:
+    """Lips that are a little off say nothing in a sentence, and enough in ten."""
+    assert told(divided(3, [face(0, 3)], [(0.5, 2.5)], [-1.5])) == [(0, 3, 0)]
+    assert told(divided(12, [face(0, 12)], [(0.5, 11.5)], [-1.5])) == [(0, 12, "voice_over")]
+    assert told(divided(12, [face(0, 12)], [(0.5, 11.5)], [-0.2])) == [(0, 12, 0)]
