@@ -74,7 +74,7 @@ def write_means_network(path: Path, weights: NDArray[np.float32]) -> Path:
         nested(11, value("picture", (-1, channels, 32, 32))),
         nested(12, value("logits", (-1, count))),
     ]
-    path.writenested(integer(1, 6) + nested(8, text(1, "") + integer(2, 11)) + nested(7, b"".join(graph)))
+    path.write_bytes(integer(1, 6) + nested(8, text(1, "") + integer(2, 11)) + nested(7, b"".join(graph)))
     return path
 
 
