@@ -82,7 +82,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(build, "_STAGES", stages)
     monkeypatch.setattr(build, "SOURCE_STAGES", ("probe", "clips"))
     monkeypatch.setattr(session, "SOURCE_STAGES", ("probe", "clips"))
-    monkeypatch.setattr(build, "CLIP_STAGES", ("landmarks", "fit"))
+    monkeypatch.setattr(build, "LABEL_STAGES", ("landmarks", "fit"))
     monkeypatch.setattr(debug, "model_digests", lambda config: {})
     out = tmp_path / "out"
     store = ResultStore(out)
