@@ -82,9 +82,10 @@ def stored_people(session: Session, clips: Sequence[ClipItem]) -> list[ClipItem]
     stored; nothing is made.
     """
     fitted = _stored_fits(session, clips)
-    if not session.config.emotion.enabled:
+    config = session.config.emotion
+    if not config.enabled or config.rest_from != "speaker" or not any(clip.speaker for clip in fitted):
         return fitted
-    return with_ordinary(fitted, session.look_at_clips(fitted, CLIP_STAGES), session.config.emotion)
+    return with_ordinary(fitted, session.look_at_clips(fitted, CLIP_STAGES), config)
 
 
 def _stored_fits(session: Session, clips: Sequence[ClipItem]) -> list[ClipItem]:

@@ -167,7 +167,8 @@ def test_status_counts_the_stages(finished: Finished, capfd: pytest.CaptureFixtu
     told = _json(capfd)
     assert list(told["stages"]) == [
         *("probe", "segment", "speech", "speakers", "clips"),
-        *("landmarks", "fit", "sync", "quality", "motion_events", "style", "emotion", "fingerprint", "media", "overlay"),
+        *("landmarks", "fit", "sync", "quality", "motion_events", "style", "emotion"),
+        *("fingerprint", "media", "overlay"),
     ]
     assert {(stage["done"], stage["quarantined"]) for stage in told["stages"].values()} == {(1, 0)}
     assert told["state"] == "finished"
