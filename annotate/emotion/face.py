@@ -111,11 +111,13 @@ class FaceJudge:
 def tables() -> dict[str, Table]:
     """The calibrated tables by kind."""
     stored: dict[str, Any] = json.loads(TABLES.read_text())
+    arrays = ("scale", "weights", "bias", "strength")
     return {
-        kind: Table(*(np.array(stored[kind][name]) for name in ("scale", "weights", "bias", "strength")),
-                    float(stored[kind]["reliability"]))
+        kind: Table(
+            **{name: np.array(stored[kind][name]) for name in arrays}, reliability=float(stored[kind]["reliability"])
+        )
         for kind in KINDS
-    }  # fmt: skip
+    }
 
 
 def with_sizes(inputs: Float64) -> Float64:
