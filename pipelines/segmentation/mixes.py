@@ -86,6 +86,11 @@ class _Mix:
     along: Float32
     """(432,) from one view to the other, coarse."""
 
+    def shares(self, other: _Mix) -> bool:
+        """Whether both are views of one mix; out to black and in again only meet."""
+        shared = min(self.last, other.last) - max(self.first, other.first)
+        return shared > TOUCHING * min(self.last - self.first, other.last - other.first)
+
     def holds(self, step: Step) -> bool:
         """Whether a step is a part of this mix: beside it or in it, and along its line."""
         if not self.first - NEAR <= step.index <= self.last + NEAR:
@@ -147,7 +152,7 @@ class MixFinder:
         left = [
             step.index
             for step in cuts
-            if not any(mix.holds(step) for mix in self._chosen) and not any(a < step.index < b for a, b in self._held)
+            if not any(mix.holds(step) for mix in self._chosen) and not self._is_in_black(step.index)
         ]
         spans: list[tuple[int, int]] = []
         for mix in sorted(self._chosen, key=lambda mix: mix.first):
@@ -166,13 +171,18 @@ class MixFinder:
             return False
         return last - first <= 2 or any(a <= first + 1 and last - 1 <= b for a, b in self._held)
 
+    def _is_in_black(self, cut: int) -> bool:
+        """Whether a cut lies in one colour that a fade leads to or from: nothing but a clock can have changed there."""
+        runs = [(a, b) for a, b in self._held if a < cut < b and b - a <= HELD]
+        return any(
+            a - NEAR <= end <= b + NEAR for a, b in runs for mix in self._chosen for end in (mix.first, mix.last)
+        )
+
     def _settle(self) -> None:
         """Of mixes that overlap, choose those that fit best."""
         chosen: list[_Mix] = []
         for mix in sorted(self._found, key=lambda mix: (mix.residual - 0.004 * mix.strength, mix.first)):
-            shared = sum(max(0, min(mix.last, other.last) - max(mix.first, other.first)) for other in chosen)
-            least = min([mix.last - mix.first, *(other.last - other.first for other in chosen)])
-            if shared <= TOUCHING * least:  # out to black and in again meet
+            if not any(mix.shares(other) for other in chosen):
                 chosen.append(mix)
         self._chosen += chosen
         self._found = []
