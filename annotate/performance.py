@@ -5,12 +5,14 @@ Everything but times may be missing. An annotator says less, and with less confi
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from annotate.sound import RATE
 from schemas.types import Bool, Float32, Int64, Interval
 
 Float64 = NDArray[np.float64]
@@ -43,6 +45,9 @@ class Performance:
     """Of the weights: ARKit's blend shapes; empty where the head model does not have them."""
     weights: Float32 | None = None
     """(T, len(names)) 0..1, NaN where not valid."""
+    surface: Float32 | None = None
+    """(T, len(names)) the same with what the face looks like at rest added: a fit takes a face that smiles a little now
+    for its shape, now for an expression, and only the sum is measured. None where it is not known."""
     head: Float32 | None = None
     """(T, 3) yaw (to the subject's left), pitch (down), roll of the head against the camera, radians; NaN likewise."""
     gaze: Float32 | None = None
@@ -72,7 +77,49 @@ class Performance:
 
     def weight(self, *names: str) -> Float64:
         """(T,) mean weight of those names; NaN throughout where one is not there."""
-        if self.weights is None or not self.has(*names):
+        return self._mean(self.weights, names)
+
+    def look(self, *names: str) -> Float64:
+        """(T,) the same of the surface, or of the weights where it is not known."""
+        return self._mean(self.weights if self.surface is None else self.surface, names)
+
+    def _mean(self, table: Float32 | None, names: tuple[str, ...]) -> Float64:
+        if table is None or not self.has(*names):
             return np.full(len(self.pts_us), np.nan)
-        columns = self.weights[:, [self._columns[name] for name in names]]
+        columns = table[:, [self._columns[name] for name in names]]
         return np.asarray(columns.mean(axis=1, dtype=np.float64))
+
+
+def part_of(clip: Performance, start_us: int, end_us: int) -> Performance:
+    """The clip's part [start_us, end_us) on a clock of its own; words and phones that its borders cut are left out."""
+    rows = (clip.pts_us >= start_us) & (clip.pts_us < end_us)
+
+    def cut(values: Float32 | None) -> Float32 | None:
+        return None if values is None else values[rows]
+
+    def spoken(intervals: tuple[Interval, ...]) -> tuple[Interval, ...]:
+        return tuple(
+            dataclasses.replace(each, start_us=each.start_us - start_us, end_us=each.end_us - start_us)
+            for each in intervals
+            if start_us <= each.start_us and each.end_us <= end_us
+        )
+
+    samples = None
+    if clip.samples is not None:
+        samples = clip.samples[start_us * RATE // 1_000_000 : end_us * RATE // 1_000_000]
+    return dataclasses.replace(
+        clip,
+        pts_us=clip.pts_us[rows] - start_us,
+        duration_us=end_us - start_us,
+        valid=clip.valid[rows],
+        weights=cut(clip.weights),
+        surface=cut(clip.surface),
+        head=cut(clip.head),
+        gaze=cut(clip.gaze),
+        lip_opening=cut(clip.lip_opening),
+        lid_opening=cut(clip.lid_opening),
+        samples=samples,
+        words=spoken(clip.words),
+        phones=spoken(clip.phones),
+        hands=None if clip.hands is None else Hands(clip.hands.wrists_m[rows]),
+    )

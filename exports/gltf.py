@@ -1,8 +1,8 @@
 """glTF 2.0 (one .glb file): a talking head as a mesh with its own morph targets, animated at the motion's times.
 
-Khronos, glTF 2.0 specification. The mesh's rest is the person's head; each expression that moves is a morph target, so a
-face stays editable in Blender or a game engine. What skinning with pose correctives adds (jaw, eyes and neck do not turn
-linearly) is put into further morph targets: principal components of the vertices that expressions do not explain.
+Khronos, glTF 2.0 specification. The mesh's rest is the person's head; each expression that moves is a morph target, so
+a face stays editable in Blender or a game engine. What skinning with pose correctives adds (jaw, eyes and neck do not
+turn linearly) is put into further morph targets: principal components of what expressions do not explain.
 The head's rotation and place are the node's own. Written without a library: a JSON chunk and a binary chunk.
 """
 
@@ -196,7 +196,9 @@ def _skinned(model: HeadModel, track: HeadTrack, frames: NDArray[np.int64]) -> F
     """(n, V, 3) metres without the root's rotation and place."""
     skinning = prepare(model)
     zero = torch.zeros(len(frames), 3)
-    poses = [torch.as_tensor(getattr(track, n)[frames]) for n in ("neck_pose", "jaw_pose", "left_eye_pose", "right_eye_pose")]
+    poses = [
+        torch.as_tensor(getattr(track, n)[frames]) for n in ("neck_pose", "jaw_pose", "left_eye_pose", "right_eye_pose")
+    ]
     expression = torch.as_tensor(track.expression[frames])
     return np.asarray(skin(skinning, torch.as_tensor(track.shape), expression, zero, *poses, zero).numpy())
 

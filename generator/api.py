@@ -1,4 +1,4 @@
-"""A trained generator in three lines:
+"""A trained generator in three lines.
 
 speaker = load_speaker("training/")
 motion = speaker.speak("hello.wav", style=open_dataset("data/")["clip_id"], emotion="happiness:0.8", seed=1)

@@ -48,7 +48,7 @@ class NearestInSound:
     """
 
     def __init__(self, train: list[Heard]) -> None:
-        banks = [(_contexts(clip.features), clip) for clip in train if len(clip.features) > 2 * REACH]
+        banks = [(_contexts(_level(clip.features)), clip) for clip in train if len(clip.features) > 2 * REACH]
         if not banks:
             raise UsageError("no training clip is long enough for nearest neighbours", "Train on longer clips")
         self._keys = np.concatenate([keys for keys, _ in banks])
@@ -64,8 +64,7 @@ class NearestInSound:
 
     def __call__(self, features: Float32) -> Float32:
         """(T, D) for features (T, F)."""
-        padded = np.pad(features, ((REACH, REACH), (0, 0)), mode="edge")
-        keys = _contexts(padded)
+        keys = _contexts(np.pad(_level(features), ((REACH, REACH), (0, 0)), mode="edge"))
         nearest = np.concatenate(
             [
                 (keys[start : start + QUERIES] @ self._keys.T - self._half).argmax(1)
@@ -81,13 +80,17 @@ class NearestInSound:
         return np.asarray((total / count[:, None])[REACH:-REACH], np.float32)
 
 
-def _contexts(features: Float32) -> Float32:
-    """(T - 2 REACH, C) what is compared of each frame but the outermost."""
+def _level(features: Float32) -> Float32:
+    """(T, C) what is compared of a frame, without its mean over the clip."""
     width = features.shape[1]
     level = features.reshape(len(features), PARTS, MELS).mean(1) if width == PARTS * MELS else features
-    level = level - level.mean(axis=0)
+    return np.asarray(level - level.mean(axis=0), np.float32)
+
+
+def _contexts(level: Float32) -> Float32:
+    """(T - 2 REACH, C) the 0.2 s around each frame but the outermost."""
     count = len(level) - 2 * REACH
-    return np.concatenate([level[k : k + count] for k in range(2 * REACH + 1)], axis=1).astype(np.float32)
+    return np.concatenate([level[k : k + count] for k in range(2 * REACH + 1)], axis=1)
 
 
 def copied(other: Float32, frames: int) -> Float32:

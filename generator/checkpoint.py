@@ -1,7 +1,7 @@
 """Files of a generator: safetensors with everything inside that using it needs, and the state of a training.
 
-`checkpoint.safetensors` holds the averaged weights and the style encoder; its metadata hold configuration, motion layout
-with normalisation, and name and version of the data. No code is stored, so none is run by opening one.
+`checkpoint.safetensors` holds the averaged weights and the style encoder; its metadata hold configuration, motion
+layout with normalisation, and name and version of the data. No code is stored, so none is run by opening one.
 """
 
 from __future__ import annotations

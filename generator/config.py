@@ -36,13 +36,12 @@ class ModelConfig:
 class StyleConfig:
     """The contrastive style encoder and how it is trained before the generator."""
 
-    width: int = 96
-    layers: int = 3
+    width: int = 48
+    layers: int = 1
     steps: int = 300
     batch: int = 64
     learning_rate: float = 2e-3
     temperature: float = 0.1
-    crop_frames: int = 48
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class DiffusionConfig:
     sample_steps: int = 8
     """Network evaluations of a window without guidance (DDIM)."""
     guidance_audio: float = 1.0
-    guidance_style: float = 1.0
-    guidance_emotion: float = 1.0
+    guidance_style: float = 1.5
+    guidance_emotion: float = 1.5
     """1: no guidance, and no further evaluation of the network; 0: the condition is ignored."""
     drop_audio: float = 0.05
     drop_style: float = 0.1
@@ -86,7 +85,7 @@ class LossConfig:
 class TrainConfig:
     """How the generator learns."""
 
-    steps: int = 1500
+    steps: int = 1200
     batch: int = 32
     accumulate: int = 1
     """Parts in which a batch is computed; the gradient is that of the whole batch."""
@@ -138,7 +137,7 @@ class GeneratorConfig:
 
 
 _BASE_MODEL: Final = ModelConfig(width=512, layers=8, heads=8, feed_forward=4, audio_width=256, style_width=128)
-_BASE_STYLE: Final = StyleConfig(width=256, layers=4, steps=20_000, batch=256, learning_rate=5e-4, crop_frames=100)
+_BASE_STYLE: Final = StyleConfig(width=256, layers=4, steps=20_000, batch=256, learning_rate=5e-4)
 _BASE: Final = GeneratorConfig(
     name="base",
     window=100,

@@ -230,7 +230,7 @@ def _all_at(dataset: Dataset, fps: int) -> bool:
 def _at_rate(
     signals: dict[str, Tensor], valid: Tensor, pts_us: Tensor, length: Tensor, start_s: Tensor, fps: int, steps: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Signals (B, T, ...) read at k / fps after each window's start: linear between frames, of which both must be valid.
+    """Signals (B, T, ...) at k / fps after each window's start: linear between frames, of which both must be valid.
 
     Rotations are interpolated as they are stored: unwrapped, neighbours are near each other.
     """

@@ -255,7 +255,7 @@ class Evaluation:
 
     @torch.no_grad()
     def retrieval(self, vectors: Vectors) -> float:
-        """style_retrieval_top1: is the nearest real clip, by style, one of the style that was asked for?
+        """`style_retrieval_top1`: how often the nearest real clip, by style, is of the style that was asked for.
 
         The clip whose style was given and the one whose sound was used are not in the gallery of their own query.
         """

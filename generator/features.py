@@ -50,8 +50,9 @@ def mel_filters(count: int, fft: int, rate: int) -> Float64:
 def log_mel(samples: Float32, steps: int, fps: Fraction, first: int = 0, origin: int = 0) -> Float32:
     """(steps, 160) log-mel energies of the sound around each step of motion from step `first` on.
 
-    Four spectra of 25 ms a step, of 40 mel bands each; silence stands where there is no sound. Natural logarithm of
-    the power, -14 (silence) to 9. `origin` is the number of the first sample given: a part of a long sound will do. Raises UsageError for samples that are not mono or not finite.
+    Four spectra of 25 ms a step, of 40 mel bands each; silence stands where there is no sound. Natural logarithm of the
+    power, -14 (silence) to 9. `origin` is the number of the first sample given: a part of a long sound will do.
+    Raises UsageError for samples that are not mono or not finite.
     """
     sound = np.asarray(samples, np.float32)
     if sound.ndim != 1:

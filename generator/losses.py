@@ -1,6 +1,6 @@
 """The generator's loss: small pure terms over motion vectors and lip vertices, each a sum and a count.
 
-Sums and counts are kept apart so that a batch in parts, or over several machines, has exactly the gradient of the whole.
+Sums and counts are kept apart so that a batch in parts, or over several machines, has the gradient of the whole.
 """
 
 from __future__ import annotations

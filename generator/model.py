@@ -156,10 +156,12 @@ class Denoiser(nn.Module):
         heard = torch.where(given[:, 0, None, None], heard, self.no_audio.to(heard.dtype))
         hidden = self.motion(torch.cat([noisy, known[..., None].to(noisy.dtype)], dim=-1)) + self.heard(heard)
         total = self.step(waves(step, self.config.width).to(noisy.dtype))
+        style = style * self.config.style_width**0.5  # unit vectors: numbers of unit variance are learned sooner
         total = total + torch.where(given[:, 1, None], self.style(style), self.no_style)
         total = total + torch.where(given[:, 2, None], self.emotion(emotion), self.no_emotion)
         total = total + self.shape(shape) * given[:, 3, None]
         condition = self.condition(total)
+        hidden = hidden + total[:, None]
         for block in self.blocks:
             hidden = block(hidden, condition, mask)
         head: Tensor = self.out(torch.cat([self.norm(hidden), heard.to(hidden.dtype)], dim=-1))

@@ -79,7 +79,7 @@ class MotionLayout:
         raise UsageError(f"motion of {self.head_model} has no {signal}", f"It has {', '.join(self.signals)}")
 
     def vector(self, signals: Mapping[str, Any]) -> Any:
-        """(..., D) normalised from signals (..., width), numpy arrays or tensors. Raises UsageError for other widths."""
+        """(..., D) normalised from signals (..., width), arrays or tensors. Raises UsageError for other widths."""
         parts = []
         for group in self.groups:
             values = signals[group.signal]

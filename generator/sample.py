@@ -1,7 +1,7 @@
-"""From sound to motion: windows one after the other, each begun by the end of the one before, blended where they meet.
+"""From sound to motion: windows one after the other, each begun by the end of the one before, blended at the borders.
 
-The noise of a frame follows from (seed, frame), so it is the same in both windows that a frame is in, and the result does
-not depend on how the sound comes in. Memory is that of a window, however long the sound.
+The noise of a frame follows from (seed, frame), so it is the same in both windows that a frame is in, and the result
+does not depend on how the sound comes in. Memory is that of a window, however long the sound.
 """
 
 from __future__ import annotations

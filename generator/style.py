@@ -1,12 +1,13 @@
 """The style encoder: clips of one speaker and manner come near each other, whatever is said and felt (NT-Xent).
 
-Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), on motion as in DiffPoseTalk
-(Sun et al. 2024). Positives are windows of other clips of the same style; where a batch has none, two crops of a window.
-Beside it an emotion judge learns from the same features; it serves the content-emotion exchange loss.
+Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), on motion as in
+DiffPoseTalk (Sun et al. 2024). Positives are windows of other clips of the same style; where a batch has none, two
+crops of a window. Beside it an emotion judge learns from the same features, for the content-emotion exchange loss.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import torch
@@ -29,7 +30,7 @@ class StyleEncoder(nn.Module):
         width = config.style.width
         self.motion_width = motion_width
         sizes = [2 * motion_width, *[width] * config.style.layers]
-        self.layers = nn.ModuleList(nn.Conv1d(a, b, 5, padding=2) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Conv1d(a, b, 5, padding=2) for a, b in itertools.pairwise(sizes))
         pooled = 2 * width + 2 * motion_width
         self.style = nn.Sequential(
             nn.LayerNorm(pooled), nn.Linear(pooled, width), nn.GELU(), nn.Linear(width, config.model.style_width)

@@ -45,7 +45,7 @@ from schemas.files import write_atomic
 from talkset.dataset import Dataset, open_dataset
 
 LOSSES: Final = "losses.jsonl"
-KNOWN_SHARE: Final = 0.6
+KNOWN_SHARE: Final = 0.5
 """Of the windows that begin with known frames, as all but the first of a long sound do."""
 KNOWN_NOISE: Final = 0.05
 """Noise on them, in standard deviations: at use they are the generator's own, not the truth."""

@@ -220,6 +220,9 @@ def _accepted(state: SourceState, clip: ClipItem, steps: Sequence[Step], places:
         warnings.append(misread)
     if chosen["corrupt_packets"]:
         warnings.append(f"decode_error: {chosen['corrupt_packets']} damaged packets in the source")
+    asked = values.get("language_model", {})
+    if asked.get("reason") is not None:
+        warnings.append(f"language_model: no answer ({asked['reason']})")
     sync = values.get("sync", {})
     index = {
         **_common(state),

@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 from pipelines.ledger import Ledger
 from pipelines.output import BuildNote, locked_output
 from pipelines.results import ResultStore
+from pipelines.stored_body import stored_body, stored_layer
 from schemas.config import Config
 from schemas.errors import TalksetError, UsageError
 from schemas.files import named_errors, refresh_manifest
 from schemas.tables import LANDMARKS, PARAMS, Table
-from schemas.types import HeadTrack, LandmarkTrack
+from schemas.types import BodyLandmarks, BodyTrack, HeadTrack, LandmarkTrack
 
 OLDEST_DETECTOR: Final = "mediapipe"
 """Whose landmarks are in rows that name no detector."""
@@ -45,7 +46,7 @@ def render_overlays(root: Path, clip_ids: Sequence[str], config: Config) -> list
         with named_errors(root / "overlays"):
             (root / "overlays").mkdir(exist_ok=True)
         for row in rows:
-            head, landmarks = stored_tracks(root, row)
+            head, landmarks, body = stored_clip(root, row)
             if model.sha256 != head.model_sha256:
                 message = f"clip {row['clip_id']} was fitted with another {head.head_model} ({head.model_sha256})"
                 raise UsageError(message, "Run again to fit it with the installed one")
@@ -53,7 +54,8 @@ def render_overlays(root: Path, clip_ids: Sequence[str], config: Config) -> list
             target = root / "overlays" / f"{row['clip_id']}.mp4"
             with store.scratch() as scratch:
                 drawn = scratch / "overlay.mp4"
-                render_overlay(video, start_us, head, landmarks, model, drawn, config.overlay)
+                layer = stored_layer(root, body, head)
+                render_overlay(video, start_us, head, landmarks, model, drawn, config.overlay, layer)
                 note.clear()
                 with named_errors(target):
                     shutil.move(drawn, target)
@@ -79,9 +81,17 @@ def _accepted(root: Path, clip_ids: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def stored_tracks(root: Path, row: dict[str, Any]) -> tuple[HeadTrack, LandmarkTrack]:
-    """Head and landmarks of an accepted clip, by its index row; confidence is all ones where it was not stored.
+    """Head and landmarks of an accepted clip, by its index row; see `stored_clip`."""
+    return stored_clip(root, row)[:2]
 
-    Raises TalksetError corrupt_data where the parts do not hold the clip once.
+
+def stored_clip(
+    root: Path, row: dict[str, Any]
+) -> tuple[HeadTrack, LandmarkTrack, tuple[BodyTrack, BodyLandmarks] | None]:
+    """Head, landmarks and body of an accepted clip, by its index row; no body is None.
+
+    Confidence is all ones where it was not stored. Raises TalksetError corrupt_data where the parts do not hold the
+    clip once.
     """
     params, landmarks = dict(_cells(root, PARAMS, row)), dict(_cells(root, LANDMARKS, row))
     points, trust = landmarks["face_xy"], landmarks["confidence"]
@@ -97,10 +107,11 @@ def stored_tracks(root: Path, row: dict[str, Any]) -> tuple[HeadTrack, LandmarkT
         detector=landmarks["detector"] or OLDEST_DETECTOR,
         blendshapes=landmarks["blendshapes"],
     )
+    body = stored_body(params, landmarks, row["width"], row["height"])
     for name in ("clip_id", "num_frames", "pts_us"):
         del params[name]
     of_head = {name: value for name, value in params.items() if name in HeadTrack.__annotations__}
-    return HeadTrack(model_sha256=row["model_sha256"], **of_head), track
+    return HeadTrack(model_sha256=row["model_sha256"], **of_head), track, body
 
 
 def _cells(root: Path, table: Table, row: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -79,7 +79,8 @@ def person_of(clip: ClipItem, config: FitConfig) -> str:
 
 def stored_people(session: Session, clips: Sequence[ClipItem]) -> list[ClipItem]:
     """The clips with the persons they are fitted with and what is ordinary for their speakers, as far as that is
-    stored; nothing is made."""
+    stored; nothing is made.
+    """
     fitted = _stored_fits(session, clips)
     if not session.config.emotion.enabled:
         return fitted

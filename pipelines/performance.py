@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from annotate.performance import Hands, Performance
+from pipelines.surface import surface_weights
 from reconstruct.camera import FACING_CAMERA
 from reconstruct.landmarks.lids import lid_openings
 from reconstruct.landmarks.lips import lip_shape
@@ -16,6 +17,7 @@ from schemas.errors import UsageError
 from schemas.types import BodyTrack, Float32, HeadTrack, LandmarkTrack, Transcription
 
 if TYPE_CHECKING:
+    from reconstruct.embedding import Embedding
     from reconstruct.models.body_model import BodyModel
     from reconstruct.models.head_model import HeadModel
 
@@ -33,13 +35,17 @@ def performance_of(
     samples: Float32 | None = None,
     spoken: Transcription | None = None,
     hands: Hands | None = None,
+    embedding: Embedding | None = None,
 ) -> Performance:
-    """A clip as annotators take it; `model` is the head model of the track.
+    """A clip as annotators take it; `model` is the head model of the track, `embedding` that of its landmarks on it.
 
     Weights come from the fit where the head model's expressions are ARKit's, else from the detector where it gives
     them, else there are none.
     """
-    names, weights = _weights(model, head, landmarks)
+    names, weights, fitted = _weights(model, head, landmarks)
+    surface = None
+    if fitted and embedding is not None:
+        surface = np.clip(surface_weights(model, embedding, head)[0], 0, 1)
     words, phones = ((), ()) if spoken is None else (spoken.words, spoken.phones)
     rotation = head_rotation(head)
     opening = lip_shape(landmarks)[:, 0]
@@ -49,6 +55,7 @@ def performance_of(
         valid=head.valid,
         names=names,
         weights=weights,
+        surface=surface,
         head=_angles(rotation, head.valid),
         gaze=_gaze(rotation, head),
         lip_opening=opening,
@@ -89,7 +96,7 @@ def _gaze(rotation: Rotation, head: HeadTrack) -> Float32:
 
 def _weights(
     model: HeadModel, head: HeadTrack, landmarks: LandmarkTrack
-) -> tuple[tuple[str, ...], NDArray[np.float32] | None]:
+) -> tuple[tuple[str, ...], NDArray[np.float32] | None, bool]:
     from reconstruct.models.arkit import ARKIT_NAMES, to_arkit
 
     poses = (head.expression, head.jaw_pose, head.left_eye_pose, head.right_eye_pose)
@@ -97,9 +104,9 @@ def _weights(
         weights = to_arkit(model, *poses, clip=True)
     except UsageError:  # expressions of FLAME are no ARKit actions
         if landmarks.blendshapes is None:
-            return (), None
-        weights = landmarks.blendshapes
-    return ARKIT_NAMES, np.where(head.valid[:, None], weights, np.float32(np.nan))
+            return (), None, False
+        return ARKIT_NAMES, np.where(head.valid[:, None], landmarks.blendshapes, np.float32(np.nan)), False
+    return ARKIT_NAMES, np.where(head.valid[:, None], weights, np.float32(np.nan)), True
 
 
 def hands_of(model: BodyModel, track: BodyTrack) -> Hands:

@@ -83,16 +83,18 @@ def render_overlay(
     model: HeadModel,
     output: Path,
     config: OverlayConfig,
+    body: BodyLayer | None = None,
 ) -> None:
     """Write an mp4 of a clip: the original at the left, mesh and landmarks over it at the right, with the clip's sound.
 
-    Args: video: the source; start_us: the clip's start on the source clock; head and landmarks of the clip's T frames.
-    The picture is `config.height` pixels high. Raises TalksetError("corrupt_data") when the source's frames are not
-    those that were fitted, and the errors of `Reader` and `write_video`.
+    Args: video: the source; start_us: the clip's start on the source clock; head and landmarks of the clip's T frames;
+    body: drawn beneath the head where one is given. The picture is `config.height` pixels high. Raises
+    TalksetError("corrupt_data") when the source's frames are not those that were fitted, and the errors of `Reader`
+    and `write_video`.
     """
     with Reader(video) as reader:
         sound = read_audio(video, start_us, end_of(landmarks, start_us, reader.info))
-        draw_overlay(reader, sound, start_us, head, landmarks, model, output, config)
+        draw_overlay(reader, sound, start_us, head, landmarks, model, output, config, body)
 
 
 def draw_overlay(
@@ -106,7 +108,7 @@ def draw_overlay(
     config: OverlayConfig,
     body: BodyLayer | None = None,
 ) -> None:
-    """As `render_overlay`, with a body where one is given, from what somebody else decodes.
+    """As `render_overlay`, from what somebody else decodes.
 
     `sound` is that of `read_audio` to `end_of` the clip.
     """

@@ -1,5 +1,6 @@
 """Sections of the configuration for the stages that label clips: emotion, motion events, style, semantics, language
-model."""
+model.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ class EmotionConfig:
     """`speaker`: face and voice are compared with what they mostly are in all clips of the speaker whom the manifest
     names; a clip that joins redoes the emotions of its speaker. `clip`: each clip stands alone."""
     min_clips: int = 6
-    """Fewest clips of a speaker from which on they say what is ordinary for him or her: of a few clips of one mood, that
-    mood would become the ordinary."""
+    """Fewest clips of a speaker from which on they say what is ordinary for him or her: of a few clips of one mood,
+    that mood would become the ordinary."""
     face_network: str | None = None
     """ONNX file of a network of faces (HSEmotion), beside the built-in judges."""
     face_labels: str = "anger,contempt,disgust,fear,happiness,neutral,sadness,surprise"

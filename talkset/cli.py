@@ -23,6 +23,7 @@ from schemas.errors import TalksetError, UsageError
 from talkset.commands.clean import register as register_clean
 from talkset.commands.debug import register as register_debug
 from talkset.commands.generate import register as register_generate
+from talkset.commands.labels import register as register_labels
 from talkset.commands.review import register as register_review
 from talkset.commands.runs import register as register_runs
 from talkset.commands.segment import register as register_segment
@@ -59,7 +60,8 @@ register_clean(app)
 register_debug(app)
 register_segment(app)
 register_words(app)
-register_train(app)
+train_app = register_train(app)
+register_labels(train_app, evaluate_app)
 register_generate(app, evaluate_app)
 console = Console(stderr=True, highlight=False)
 
@@ -179,16 +181,28 @@ def verify(dataset: DatasetArgument, json_: JsonOption = False) -> int:
 @app.command()
 def export(
     dataset: DatasetArgument,
-    format_: Annotated[str, typer.Option("--format", "-f", help="textgrid: words and phones for Praat.")],
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format", "-f", help="textgrid: words and phones for Praat; beat2: bodies as npz files, with TextGrids."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.", file_okay=False)],
     json_: JsonOption = False,
 ) -> int:
     """Write a data set in a foreign format."""
+    from exports.beat2 import export_beat2
     from exports.textgrid import export_textgrids
 
-    if format_ != "textgrid":
-        raise UsageError(f"unknown format {format_!r}", "Known: textgrid")
-    written = export_textgrids(dataset, out)
+    if format_ == "textgrid":
+        written = export_textgrids(dataset, out)
+    elif format_ == "beat2":
+        done = export_beat2(dataset, out)
+        written = list(done.written)
+        for clip_id, reason in done.left_out.items():
+            console.print(f"[yellow]{escape(clip_id)}[/] is left out: {escape(reason)}", soft_wrap=True)
+    else:
+        raise UsageError(f"unknown format {format_!r}", "Known: textgrid, beat2")
     if json_:
         _print_json([str(path) for path in written])
     console.print(f"wrote {len(written)} files into {escape(str(out))}")

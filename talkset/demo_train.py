@@ -25,8 +25,8 @@ LEAST_BLINKS: Final = 3.0
 LEAST_HEAD_DEG_S: Final = 1.0
 SEEDS: Final = 3
 NOTE: Final = (
-    "the data are synthetic: motion that is known and speech that was synthesised, written without rendering or fitting;"
-    " the figures are about the generator, not about reconstruction"
+    "the data are synthetic: known motion and synthesised speech, written without rendering or fitting; the figures are"
+    " about the generator, not about reconstruction"
 )
 
 

@@ -88,6 +88,7 @@ def write_dataset(
         "model_sha256": model.sha256,
         "warnings": "generated: no face was seen, the motion was made from the sound",
     }
+    _copy_sound(audio, media / f"{clip_id}.wav")  # before the tables: their list of hashes has it
     config = f"generator: {to_json(generator.config)}\n"
     with DatasetWriter(
         root,
@@ -101,9 +102,7 @@ def write_dataset(
         generator={"talkset": "0.1.0", "trained_on": str(generator.data.get("name"))},
     ) as writer:
         writer.add(ClipRecord(index, motion.track, _points(model, motion, style)))
-        made = writer.finish()
-    _copy_sound(audio, media / f"{clip_id}.wav")
-    return made
+        return writer.finish()
 
 
 def _points(model: HeadModel, motion: Motion, style: Clip) -> LandmarkTrack:
@@ -179,6 +178,7 @@ def recogniser(model: HeadModel) -> Recognise | None:
     """
     from annotate.emotion import emotion_of
     from annotate.emotion.face import FaceJudge
+
     from annotate.performance import Performance
     from reconstruct.models.arkit import ARKIT_NAMES, to_arkit
 

@@ -104,8 +104,8 @@ def clip_audio(clip: Clip, rate_hz: int | None = None, mono: bool = False) -> tu
 def file_sound(path: Path, rate_hz: int, block_s: float = 60.0) -> Iterator[Float32]:
     """The sound of any file that FFmpeg reads, as blocks (N,) of mono samples at `rate_hz`, one after the other.
 
-    Channels are averaged. No more than a block is in memory at its own rate, however long the file. Raises TalksetError:
-    missing_file, no_audio, decode_error.
+    Channels are averaged. No more than a block is in memory at its own rate, however long the file. Raises
+    TalksetError: missing_file, no_audio, decode_error.
     """
     from schemas.errors import TalksetError
 

@@ -52,10 +52,8 @@ class Table:
     """(U, 9)"""
     bias: Float64
     """(9,)"""
-    means: Float64
-    """(9, U) units at full intensity, in standard deviations."""
-    noise: Float64
-    """(U,) standard deviation of a neutral speaker's units, in standard deviations of all."""
+    strength: Float64
+    """(2 U + 1, 9) of the intensity of each class: linear in the units, their sizes and one."""
     reliability: float
 
     def log_odds(self, units: Float64) -> Float64:
@@ -63,15 +61,9 @@ class Table:
         return np.asarray(units / self.scale @ self.weights + self.bias)
 
     def intensity(self, units: Float64, probabilities: Float64) -> Float64:
-        """(W,) 0..1: how far the units lie on the way to each class at full intensity, weighed by probability."""
-        seen = units / self.scale
-        strength = np.zeros(probabilities.shape)
-        for index, name in enumerate(EMOTIONS):
-            if name == "neutral":
-                continue
-            weighed = self.means[index] / self.noise**2
-            strength[:, index] = seen @ weighed / max(float(weighed @ self.means[index]), 1e-9)
-        return np.asarray(np.clip((probabilities * np.clip(strength, 0, 1.2)).sum(1), 0, 1))
+        """(W,) 0..1: how strong the units are for each class, weighed by probability."""
+        strength = np.clip(with_sizes(units / self.scale) @ self.strength, 0, 1)
+        return np.asarray((probabilities * strength).sum(1))
 
 
 class FaceJudge:
@@ -123,10 +115,15 @@ def tables() -> dict[str, Table]:
     """The calibrated tables by kind."""
     stored: dict[str, Any] = json.loads(TABLES.read_text())
     return {
-        kind: Table(*(np.array(stored[kind][name]) for name in ("scale", "weights", "bias", "means", "noise")),
+        kind: Table(*(np.array(stored[kind][name]) for name in ("scale", "weights", "bias", "strength")),
                     float(stored[kind]["reliability"]))
         for kind in KINDS
     }  # fmt: skip
+
+
+def with_sizes(inputs: Float64) -> Float64:
+    """(W, 2 U + 1) of units (W, U): with their sizes, and one."""
+    return np.concatenate([inputs, np.abs(inputs), np.ones((len(inputs), 1))], axis=1)
 
 
 def rule_matrix() -> Float64:

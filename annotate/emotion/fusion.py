@@ -1,7 +1,7 @@
 """From opinions to one probability vector: a product of experts, each raised to how far it can be trusted.
 
-Genest & Zidek, "Combining probability distributions", 1986: the logarithmic pool. Where a modality is missing nothing is
-multiplied in, so the vector stays nearer to the prior and the confidence is lower.
+Genest & Zidek, "Combining probability distributions", 1986: the logarithmic pool. Where a modality is missing nothing
+is multiplied in, so the vector stays nearer to the prior and the confidence is lower.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from annotate.emotion.base import NUM, Float64, Opinion, softmax
 from schemas.labels import EMOTIONS
 
-PRIOR: Final = {name: 0.06 for name in EMOTIONS} | {"neutral": 0.46, "calm": 0.12}
+PRIOR: Final = dict.fromkeys(EMOTIONS, 0.06) | {"neutral": 0.46, "calm": 0.12}
 """Of people who talk before a camera: mostly nothing much."""
 CIRCUMPLEX: Final = {
     "neutral": (0.0, 0.0), "happiness": (0.85, 0.45), "anger": (-0.7, 0.75), "sadness": (-0.7, -0.45),

@@ -32,16 +32,22 @@ _WORDS: Final[Mapping[tuple[str, float], str]] = {
         miserable misery depressed depressing depression lonely loneliness hopeless despair tears unhappy
         """,
     ("sadness", 0.5): """
-        miss missed lost loss lose died die dead death funeral sorry alone goodbye hurt regret disappointed disappointing
-        pity tragic tragedy unfortunately broken gone ache suffer suffering abandoned
+        miss missed lost loss lose died die dead death funeral sorry alone goodbye hurt regret disappointed
+        disappointing pity tragic tragedy unfortunately broken gone ache suffer suffering abandoned
         """,
     ("contempt", 1.0): "contempt contemptible pathetic despise despicable scorn disdain laughable beneath inferior",
-    ("contempt", 0.5): "loser whatever worthless arrogant mediocre amateur pretentious fool foolish joke smug spineless",
+    (
+        "contempt",
+        0.5,
+    ): "loser whatever worthless arrogant mediocre amateur pretentious fool foolish joke smug spineless",
     ("surprise", 1.0): """
-        surprise surprised surprising surprisingly astonish astonished astonishing astound astounded wow whoa unbelievable
-        unexpected unexpectedly gosh stunned stunning startled
+        surprise surprised surprising surprisingly astonish astonished astonishing astound astounded wow whoa
+        unbelievable unexpected unexpectedly gosh stunned stunning startled
         """,
-    ("surprise", 0.5): "sudden suddenly incredible shock shocked shocking really imagine strange believe never impossible",
+    (
+        "surprise",
+        0.5,
+    ): "sudden suddenly incredible shock shocked shocking really imagine strange believe never impossible",
     ("fear", 1.0): """
         afraid fear fearful feared scared scare scary terrified terrifying terror frighten frightened frightening panic
         horror horrified dread dreadful petrified
@@ -51,8 +57,8 @@ _WORDS: Final[Mapping[tuple[str, float], str]] = {
         careful hide hiding trapped unsafe emergency
         """,
     ("disgust", 1.0): """
-        disgust disgusted disgusting revolting gross yuck nauseous nauseating repulsive vile filthy putrid vomit sickening
-        loathsome
+        disgust disgusted disgusting revolting gross yuck nauseous nauseating repulsive vile filthy putrid vomit
+        sickening loathsome
         """,
     ("disgust", 0.5): "dirty rotten stink stinks stinking smelly nasty foul mouldy moldy slimy ugly garbage",
     ("calm", 1.0): "calm calmly peaceful peacefully serene relax relaxed relaxing tranquil",
@@ -60,14 +66,23 @@ _WORDS: Final[Mapping[tuple[str, float], str]] = {
 }
 
 NEGATIONS: Final = frozenset(
-    "not no never n't cannot can't don't doesn't didn't won't isn't wasn't aren't weren't without hardly nobody".split()
+    ("not", "no", "never", "cannot", "without", "hardly", "nobody", "neither", "nor", "ain't")
 )
 STRONGER: Final[Mapping[str, float]] = {
-    **{"very": 1.4, "so": 1.3, "really": 1.4, "extremely": 1.6, "absolutely": 1.5, "totally": 1.4, "completely": 1.4},
-    **{"incredibly": 1.5, "too": 1.2, "terribly": 1.4, "quite": 1.1, "slightly": 0.6, "somewhat": 0.7, "little": 0.7},
-    **{"almost": 0.8, "rather": 1.1},
+    "very": 1.4, "so": 1.3, "really": 1.4, "extremely": 1.6, "absolutely": 1.5, "totally": 1.4, "completely": 1.4,
+    "incredibly": 1.5, "too": 1.2, "terribly": 1.4, "quite": 1.1, "slightly": 0.6, "somewhat": 0.7, "little": 0.7,
+    "almost": 0.8, "rather": 1.1,
 }
-_ENDINGS: Final = (("ies", "y"), ("ied", "y"), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"), ("es", ""), ("s", ""))
+_ENDINGS: Final = (
+    ("ies", "y"),
+    ("ied", "y"),
+    ("ing", ""),
+    ("ing", "e"),
+    ("ed", ""),
+    ("ed", "e"),
+    ("es", ""),
+    ("s", ""),
+)
 
 
 @functools.lru_cache(maxsize=1)

@@ -20,18 +20,18 @@ VERSION: Final = 1
 
 NAMES: Final[Mapping[str, str]] = {
     **{name: name for name in EMOTIONS},
-    **{"happy": "happiness", "joy": "happiness", "angry": "anger", "sad": "sadness", "contemptuous": "contempt"},
-    **{"surprised": "surprise", "fearful": "fear", "afraid": "fear", "disgusted": "disgust"},
+    "happy": "happiness", "joy": "happiness", "angry": "anger", "sad": "sadness", "contemptuous": "contempt",
+    "surprised": "surprise", "fearful": "fear", "afraid": "fear", "disgusted": "disgust",
 }
 """Names that mean one class in every corpus."""
 
 CODES: Final[Mapping[str, Mapping[str, str]]] = {
     "ravdess": {
-        **{"01": "neutral", "02": "calm", "03": "happiness", "04": "sadness"},
-        **{"05": "anger", "06": "fear", "07": "disgust", "08": "surprise"},
+        "01": "neutral", "02": "calm", "03": "happiness", "04": "sadness",
+        "05": "anger", "06": "fear", "07": "disgust", "08": "surprise",
     },
     "crema-d": {
-        **{"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"},
+        "ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness",
     },
     "beat": dict(zip("01234567", EMOTIONS, strict=False)),
     "mead": {},

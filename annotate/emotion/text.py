@@ -1,7 +1,7 @@
 """Emotion by what is said: words of a small lexicon, turned by negations and weighed by adverbs before them.
 
-Words say what is spoken of, which is often not what is felt; a clip without words of the lexicon says nothing. The rules
-of negation and degree follow Hutto & Gilbert, "VADER", 2014.
+Words say what is spoken of, which is often not what is felt; a clip without words of the lexicon says nothing. The
+rules of negation and degree follow Hutto & Gilbert, "VADER", 2014.
 """
 
 from __future__ import annotations

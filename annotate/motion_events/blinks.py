@@ -40,7 +40,7 @@ def find_blinks(clip: Performance) -> list[Event]:
     Score: how much the eyes lose above `CLOSING` (half at it), times the agreement of both sides. Of one eye alone it
     is taken for a blink whose other side is badly seen, as in the shade, with half the score: winks are rare.
     """
-    if clip.lid_opening is not None:
+    if clip.lid_opening is not None and np.isfinite(clip.lid_opening).any():
         return _blinks(clip.pts_us, clip.lid_opening.astype(np.float64))
     if clip.has("eyeBlinkLeft", "eyeBlinkRight"):
         return _blinks(clip.pts_us, 1.0 - np.stack([clip.weight("eyeBlinkLeft"), clip.weight("eyeBlinkRight")], axis=1))

@@ -64,7 +64,7 @@ def find_key_motions(clip: Performance) -> list[Event]:
 
 def opening(clip: Performance) -> tuple[Float64, float]:
     """(T,) opening of the lips, measured or from weights, and the least change that counts; NaN where not known."""
-    if clip.lip_opening is not None:
+    if clip.lip_opening is not None and np.isfinite(clip.lip_opening).any():
         return np.asarray(clip.lip_opening, dtype=np.float64), LEAST_OPENING
     total = np.zeros(len(clip.pts_us))
     for name, factor in LIPS.items():

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 
 from annotate.performance import Performance
+from annotate.pitch import HOP_S
 from annotate.signals import HZ, even, runs, smooth
 from annotate.style.descriptors import describe
 from annotate.style.voice import Voice, listen
@@ -82,6 +83,10 @@ NOISE: Final = {
 }  # fmt: skip
 """By the statistic's kind, the part of its name before the colon."""
 
+ENOUGH_VOICE_S: Final = 1.0
+"""Voiced speech in the two seconds that `NOISE` was measured on. Of less, noise is larger by the root of the ratio, so
+the voice's statistics of such a clip count less by it."""
+
 GROUPS: Final = {
     "face": tuple(f"{kind}:{name}" for kind in ("mean", "deviation") for name in ACTIONS)
     + tuple(f"sides:{name}" for name in SIDED)
@@ -109,7 +114,12 @@ def statistics(clip: Performance, voice: Voice | None = None) -> dict[str, float
         usual, spread = _COLOUR_DB
         waves = dct(voice.colour_db, norm="ortho")[1 : COLOURS + 1]
         found |= {f"colour:{index}": (waves[index] - usual[index]) / spread for index in range(COLOURS)}
-    return {name: float(np.clip(value, -LIMIT, LIMIT)) for name, value in found.items() if np.isfinite(value)}
+    kept = {name: float(np.clip(value, -LIMIT, LIMIT)) for name, value in found.items() if np.isfinite(value)}
+    if voice is not None:
+        voiced_s = HOP_S * float(np.isfinite(voice.pitch_hz).sum())
+        trust = np.sqrt(min(1.0, voiced_s / ENOUGH_VOICE_S))
+        kept |= {name: value * float(trust) for name, value in kept.items() if name in GROUPS["voice"]}
+    return kept
 
 
 def _of_face(clip: Performance) -> dict[str, float]:
@@ -119,7 +129,7 @@ def _of_face(clip: Performance) -> dict[str, float]:
     for name, weights in ACTIONS.items():
         if not clip.has(*weights):
             continue
-        _, curve = even(clip.pts_us, clip.weight(*weights))
+        _, curve = even(clip.pts_us, clip.look(*weights))
         steady = smooth(curve, FACE_NOISE_S)
         known = steady[np.isfinite(steady)]
         if len(known):
@@ -127,7 +137,7 @@ def _of_face(clip: Performance) -> dict[str, float]:
             found[f"deviation:{name}"] = (np.sqrt(known.std()) - _DEVIATION[0]) / _DEVIATION[1]
     for name in SIDED:
         if clip.has(f"{name}Left", f"{name}Right"):
-            apart = float(np.nanmean(clip.weight(f"{name}Left") - clip.weight(f"{name}Right")))
+            apart = float(np.nanmean(clip.look(f"{name}Left") - clip.look(f"{name}Right")))
             found[f"sides:{name}"] = (apart - _SIDES[0]) / _SIDES[1]
     return found
 
@@ -155,14 +165,14 @@ def _of_head(clip: Performance) -> dict[str, float]:
 def embed(clip: Performance, voice: Voice | None = None) -> Style | None:
     """The style of a clip: `DIMENSION` numbers; None where it has neither face nor voice.
 
-    A group that is missing is zero, and the model's name says which groups there are: only embeddings of one name can
-    be compared.
+    A group that is missing is zero, and the model's name says which groups there are (`weights` for a face whose look
+    at rest is not known): only embeddings of one name can be compared.
     """
     values = statistics(clip, voice)
     parts, present = [], []
     for group, names in GROUPS.items():
         if any(name in values for name in names):
-            present.append(group)
+            present.append("weights" if group == "face" and clip.surface is None else group)
         parts.append(np.array([values.get(name, 0.0) / NOISE[name.partition(":")[0]] for name in names]))
     if not present:
         return None

@@ -1,4 +1,4 @@
-"""Rendered heads that speak and feel: the pictures are made, the face is detected, and what was found is kept on disk."""
+"""Rendered heads that speak and feel: pictures are made, faces detected, and what was found is kept on disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from annotate.performance import Performance
 from pipelines.surface import surface_weights
-from reconstruct.models.head_model import HeadModel, write_npz
 from reconstruct.fit import fit_clip
 from reconstruct.landmarks.embed import embedding_for
 from reconstruct.models.arkit import ARKIT_NAMES
+from reconstruct.models.head_model import HeadModel, write_npz
 from schemas.config import FitConfig, LandmarkConfig
 from schemas.types import HEAD_ARRAYS, Float32, Interval, LandmarkTrack
 from synthetic.affect import Affect
@@ -33,6 +33,8 @@ TEXTS: Final = (
 )  # fmt: skip
 """About a second and a half each; nothing in them tells of a feeling."""
 LEVELS: Final = (1 / 3, 2 / 3, 1.0)
+
+
 @dataclass(frozen=True)
 class Acted:
     """One clip: what was felt, and what camera and microphone took of it."""

@@ -1,4 +1,4 @@
-"""Makes annotate/emotion/face_tables.json: what the units of faces that feel are, on heads that no figure is taken from."""
+"""Makes annotate/emotion/face_tables.json: units of faces that feel, on heads that no figure is taken from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from annotate.emotion.action_units import action_units, over_window
 from annotate.emotion.base import NUM, softmax, windows_of
-from annotate.emotion.face import KINDS, TABLES, rule_matrix
+from annotate.emotion.face import KINDS, TABLES, rule_matrix, with_sizes
 from labels_parts.acted import Acted, acted, talker_of
 from reconstruct.models.arkit import ARKIT_NAMES, to_arkit
 from reconstruct.models.head_model import HeadModel
@@ -23,9 +23,13 @@ from synthetic.make import perform
 
 Float64 = NDArray[np.float64]
 
-HEADS: Final = tuple(range(501, 509))
-LEVELS: Final = (0.5, 1.0)
+HEADS: Final = {
+    **dict.fromkeys(range(501, 509), (0.5, 1.0)),
+    **dict.fromkeys(range(509, 515), (1 / 3, 2 / 3)),
+}
+"""Seed of each head -> intensities."""
 EXACT_HEADS: Final = tuple(range(601, 631))
+INTENSITY_PULL: Final = 1.0
 PRIORS: Final = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Strengths of the pull to the rules, of which the one that predicts left-out heads best is taken."""
 
@@ -46,14 +50,14 @@ class Samples:
 def calibrate(model: HeadModel, cache: Path) -> None:
     """Measure all tables and write the file."""
     clips = [
-        acted(model, talker_of(head, emotion, level, len(LEVELS) * index + place + index), cache)
-        for head in HEADS
+        acted(model, talker_of(head, emotion, level, 3 * index + place), cache)
+        for head, levels in HEADS.items()
         for index, emotion in enumerate(EMOTIONS)
-        for place, level in enumerate(LEVELS)
+        for place, level in enumerate(levels)
     ]
     found = {kind: _table(_of_fits(clips, kind) if kind != "exact" else _exact(model)) for kind in KINDS}
     about = (
-        f"{len(HEADS)} rendered talkers (seeds {HEADS[0]} to {HEADS[-1]}), detected and fitted; exact: weights of"
+        f"{len(HEADS)} rendered talkers (seeds {min(HEADS)} to {max(HEADS)}), detected and fitted; exact: weights of"
         f" {len(EXACT_HEADS)} others (seeds {EXACT_HEADS[0]} to {EXACT_HEADS[-1]})"
     )
     TABLES.write_text(json.dumps({"measured_on": about, **found}, indent=0) + "\n")
@@ -127,15 +131,22 @@ def _table(samples: Samples) -> dict[str, Any]:
     hit = (log_odds.argmax(1) == samples.emotion) @ samples.weight / samples.weight.sum()
     print(f"  prior {best:g}, reliability {reliability:.2f}, left-out heads: {100 * hit:.0f} % right", flush=True)
     weights, bias = _fit(inputs, samples.emotion, samples.weight, best)
-    means = np.zeros((NUM, inputs.shape[1]))
-    for label in range(NUM):
-        own = samples.emotion == label
-        strength = samples.intensity[own]
-        if strength.max(initial=0) > 0:  # through the origin: nothing felt, nothing shown
-            means[label] = (samples.weight[own] * strength) @ inputs[own] / (samples.weight[own] @ strength**2)
-    noise = inputs[samples.emotion == 0].std(0) + 0.1
-    named = {"scale": scale, "weights": weights, "bias": bias, "means": means, "noise": noise}
-    return {name: np.round(values, 4).tolist() for name, values in named.items()} | {"reliability": round(reliability, 3)}
+    named = {"scale": scale, "weights": weights, "bias": bias, "strength": _strength(inputs, samples)}
+    return {name: np.round(values, 4).tolist() for name, values in named.items()} | {
+        "reliability": round(reliability, 3)
+    }
+
+
+def _strength(inputs: Float64, samples: Samples) -> Float64:
+    """(2 U + 1, 9): ridge regressions of the intensity, each on one class and what is neutral."""
+    wide = with_sizes(inputs)
+    pull = np.diag([INTENSITY_PULL] * (wide.shape[1] - 1) + [1e-6])
+    found = np.zeros((wide.shape[1], NUM))
+    for label in range(1, NUM):
+        own = np.isin(samples.emotion, (0, label))
+        weighed = samples.weight[own, None] * wide[own]
+        found[:, label] = np.linalg.solve(wide[own].T @ weighed + pull, weighed.T @ samples.intensity[own])
+    return found
 
 
 def _loss(log_odds: Float64, samples: Samples) -> float:

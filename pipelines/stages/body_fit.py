@@ -16,6 +16,7 @@ from schemas.types import BodyTrack
 
 if TYPE_CHECKING:
     from reconstruct.body.fit import BodyFitter
+    from reconstruct.body.quality import BodyChecks
 
 SCORES: Final = {
     "residual": "body_residual",
@@ -53,7 +54,7 @@ class BodyFit(Stage[ClipItem]):
         fitter, landmarks = _fitter(job.config.reconstruct), body_landmarks(job.results)
         head, camera = measured_head(job.models.head, head_track(job.results))
         track = fitter.fit(landmarks, head, camera)
-        quality = body_quality(fitter.model, landmarks, track)
+        quality = body_quality(_checks(job.config.reconstruct), landmarks, track)
         packed = pack(track)
         scores: dict[str, Any] = {name: known_or_none(getattr(quality, name)) for name in SCORES}
         value = {"record": dict(packed.value), **scores, "beyond_limits": quality.beyond_limits}
@@ -77,6 +78,14 @@ def _fitter(config: ReconstructConfig) -> BodyFitter:
 
     model = load_body(config.body_model)
     return BodyFitter.of(model, points_for(model, config, cache_folder() / "embeddings"), config)
+
+
+@functools.lru_cache(maxsize=1)
+def _checks(config: ReconstructConfig) -> BodyChecks:
+    """What its scores need, once in a process."""
+    from reconstruct.body.quality import BodyChecks
+
+    return BodyChecks.of(_fitter(config).model)
 
 
 def body_track(results: Mapping[str, Result]) -> BodyTrack:

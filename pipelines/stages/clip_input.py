@@ -38,8 +38,11 @@ def spoken_inputs(item: ClipItem) -> tuple[str, ...]:
     return (digest_of([[list(vars(each).values()) for each in part] for part in vars(item.spoken).values()]),)
 
 
-def performance(job: Job[ClipItem], sound: bool = True) -> Performance:
-    """The clip as annotators take it; without `sound` the source is not read. Raises decode_error."""
+def performance(job: Job[ClipItem], sound: bool = True, surface: bool = False) -> Performance:
+    """The clip as annotators take it; without `sound` the source is not read. Raises decode_error.
+
+    With `surface` the landmarks' embedding is read for the look of the face at rest.
+    """
     from pipelines.performance import hands_of, performance_of
 
     item, config = job.item, job.config
@@ -51,7 +54,8 @@ def performance(job: Job[ClipItem], sound: bool = True) -> Performance:
     spoken = clip_words(item, shift_us)
     samples = _samples(job, start + shift_us, end + shift_us) if sound else None
     head, landmarks = head_track(job.results), landmark_track(job.results)
-    return performance_of(job.models.head, head, landmarks, end - start, samples, spoken, hands)
+    embedding = job.models.embedding if surface else None
+    return performance_of(job.models.head, head, landmarks, end - start, samples, spoken, hands, embedding)
 
 
 def clip_words(item: ClipItem, shift_us: int) -> Transcription | None:

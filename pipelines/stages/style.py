@@ -18,7 +18,7 @@ class Style(Stage[ClipItem]):
 
     name = "style"
     section = "style"
-    models = ("head_model", "speech", "style_encoder")
+    models = ("head_model", "detector", "embedding", "speech", "style_encoder")
     outputs = ("descriptors", "record")
     decided_later = ("enabled", "encoder")  # the encoder's name carries the file's hash
 
@@ -40,7 +40,7 @@ class Style(Stage[ClipItem]):
         from annotate.style.descriptors import describe
         from annotate.style.voice import listen
 
-        clip = performance(job)
+        clip = performance(job, surface=True)
         voice = None if clip.samples is None else listen(clip.samples)
         found = make_encoder(job.config.style.encoder).embed(clip, voice)
         values = {"descriptors": describe(clip, voice)}

@@ -284,7 +284,10 @@ def decompose(articulation: Articulation, poses: Float64, names: tuple[str, ...]
             error = (target * so_far.inv()).as_rotvec()
             left = np.linalg.norm(error, axis=1)
             normal = np.swapaxes(axes, 1, 2) @ axes + 1e-9 * np.eye(len(own))
-            angles = angles + np.linalg.solve(normal, np.swapaxes(axes, 1, 2) @ error[:, :, None])[:, :, 0]
+            step = np.linalg.solve(normal, np.swapaxes(axes, 1, 2) @ error[:, :, None])[:, :, 0]
+            angles = angles + step
+            if np.abs(step).max(initial=0.0) < 1e-10:
+                break
         found[name] = np.concatenate([angles / [factor.scale for factor in own], left[:, None]], axis=1)
     return found
 

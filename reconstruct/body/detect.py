@@ -1,8 +1,9 @@
 """Body and hands in the pictures of a clip: MediaPipe's pose and hand networks, which come with its package.
 
 The pose network sees a square around the person of the face track. Each hand network follows one hand in a square
-around the wrist that the pose says, so that small hands are seen large and left stays left; what was mixed up all the
-same is put right over the whole clip (`reconstruct.body.sides`).
+around the wrist that the pose says, so that small hands are seen large and left stays left. Where one of them sees
+nothing, a third looks at the whole person. What was mixed up all the same is put right over the whole clip
+(`reconstruct.body.sides`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from reconstruct import quiet
 from reconstruct.body.points import LEFT_SHOULDER, RIGHT_SHOULDER
-from reconstruct.body.sides import Hand, chosen_hands, repaired_pose
+from reconstruct.body.sides import Hand, chosen_hands, distinct_hands, repaired_pose
 from reconstruct.landmarks.crops import Boxes
 from schemas.config import ReconstructConfig
 from schemas.errors import TalksetError, UsageError
@@ -30,11 +31,13 @@ UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what is done around the networks: part of the detector's name."""
 POSE_PX: Final = 384
 """Side of the square that the pose network is given; its own input has 256."""
 HAND_PX: Final = 256
+BOTH_HANDS_PX: Final = 640
+"""Most that the network is given which looks for hands at the whole person."""
 PERSON_FACES: Final = 7.5
 """Side of the square around a person, in face boxes."""
 BELOW_FACE: Final = 2.3
@@ -118,7 +121,7 @@ class BodyDetector:
                 strangers = 0
             clock.append(pts_us)
             poses.append(pose)
-            hands.append([[], []] if pose is None else [self._hand(side, rgb, pose) for side in (0, 1)])
+            hands.append([] if pose is None else self._hands(rgb, pose, face))
         return self._landmarks(np.array(clock, np.int64), poses, hands, width, height)
 
     def detect_image(self, rgb: UInt8) -> BodyLandmarks | None:
@@ -130,7 +133,7 @@ class BodyDetector:
             pose = self._pose("pose", rgb, *square)
         if pose is None:
             return None
-        hands = [[self._hand(side, rgb, pose) for side in (0, 1)] for _ in range(2)][-1]
+        hands = [self._hands(rgb, pose, None) for _ in range(2)][-1]
         return self._landmarks(np.zeros(1, np.int64), [pose], [hands], width, height)
 
     def _landmarks(
@@ -174,6 +177,16 @@ class BodyDetector:
         values[:, :2] = values[:, :2] * side + corner
         return Pose(values.astype(np.float32), world)
 
+    def _hands(self, rgb: UInt8, pose: Pose, face: tuple[Float64, float] | None) -> list[list[Hand]]:
+        """What is found around each wrist, and in the whole person where that is not two hands."""
+        found = [self._hand(side, rgb, pose) for side in (0, 1)]
+        apart = pose.points[LEFT_SHOULDER, :2] - pose.points[RIGHT_SHOULDER, :2]
+        if len(distinct_hands([*found[0], *found[1]], float(np.linalg.norm(apart)))) >= 2:
+            return found
+        height, width = rgb.shape[:2]
+        centre, side = _person_square(face, width, height)
+        return [*found, self._look("hands", rgb, centre - side / 2, side, min(BOTH_HANDS_PX, round(side)))]
+
     def _hand(self, side: int, rgb: UInt8, pose: Pose) -> list[Hand]:
         """The hands in a square around one wrist; none where the pose does not see the arm."""
         points = pose.points.astype(np.float64)
@@ -185,9 +198,11 @@ class BodyDetector:
         centre = wrist[:2] + BEYOND_WRIST * (wrist[:2] - elbow[:2])
         if (centre < -0.25 * size).any() or (centre > np.array([width, height]) + 0.25 * size).any():
             return []
-        corner = centre - size / 2
-        role = f"hand{side}"
-        found = self._graph(role).process(cut(rgb, corner, size, HAND_PX))
+        return self._look(f"hand{side}", rgb, centre - size / 2, size, HAND_PX)
+
+    def _look(self, role: str, rgb: UInt8, corner: Float64, size: float, pixels: int) -> list[Hand]:
+        """The hands in the square from `corner`, given to a network with so many pixels a side."""
+        found = self._graph(role).process(cut(rgb, corner, size, pixels))
         if not found.multi_hand_landmarks:
             return []
         hands = []

@@ -20,7 +20,7 @@ from reconstruct.camera import FACING_CAMERA, default_focal, image_centre
 from reconstruct.models.body_model import BODY, NUM_JOINTS, BodyModel, joint
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.rotations import unwrap_axis_angle
-from reconstruct.models.skinning import axis_angle_to_matrix, place_joints, prepare
+from reconstruct.models.skinning import SkinningModel, axis_angle_to_matrix, place_joints, prepare
 from schemas.config import ReconstructConfig
 from schemas.errors import TalksetError
 from schemas.types import BodyLandmarks, BodyTrack, HeadTrack
@@ -197,7 +197,7 @@ def noise_scale(problem: Problem, shape: Float64, motion: Float64) -> float:
 
 def observed_joints(problem: Problem) -> Bool:
     """(T, 55) joints whose rotation something tells: a landmark below them, or the face."""
-    seen = problem.precision > 0
+    seen = problem.seen
     found = np.zeros((problem.frames, NUM_JOINTS), dtype=bool)
     shoulders = seen[:, [11, 12]].all(1)
     found[:, 0] = shoulders
@@ -245,7 +245,11 @@ def body_poses(track: BodyTrack, head: HeadTrack | None = None) -> Float64:
 
 def joint_positions(model: BodyModel, track: BodyTrack) -> Float64:
     """(T, 55, 3) metres in camera space; NaN where there is no body."""
-    skinning = prepare(model, np.arange(1), dtype=torch.float64)
+    return placed_joints(prepare(model, np.arange(1), dtype=torch.float64), track)
+
+
+def placed_joints(skinning: SkinningModel, track: BodyTrack) -> Float64:
+    """`joint_positions` by a model that was prepared in float64."""
     rows = np.flatnonzero(np.isfinite(track.body_translation).all(1))
     turns = axis_angle_to_matrix(torch.as_tensor(body_poses(track)[rows]))
     betas = torch.as_tensor(np.tile(track.betas.astype(np.float64), (len(rows), 1)))

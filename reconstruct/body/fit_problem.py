@@ -37,6 +37,8 @@ HIP_SIGMA: Final = 0.10
 """Detectors put hips where clothes end; they tell little more than how the trunk leans."""
 HAND_SIGMA: Final = 0.04
 """Standard deviation of a landmark of a hand, in hand sizes (wrist to middle knuckle)."""
+OUTSIDE_TRUST: Final = 0.1
+"""Of points of a found hand that the network puts outside of the picture: guesses, but better ones than the prior's."""
 OWN_SPREAD: Final = 0.4
 """Part of a hand landmark's spread over renderings that its standard deviation does not hold already."""
 HAND_OF_POSE_SIGMA: Final = 0.12
@@ -93,6 +95,8 @@ class Problem:
     """(T, 75, 2) zero where it has no weight."""
     precision: Float64
     """(T, 75) inverse variance, 1 / px^2; zero for what does not count."""
+    seen: Bool
+    """(T, 75) what counts and is inside of the picture."""
     pairs: NDArray[np.int64]
     """(D, 2) landmarks whose difference in depth is believed."""
     depth_m: Float64
@@ -125,6 +129,7 @@ class Problem:
             self,
             observed=self.observed[rows],
             precision=self.precision[rows],
+            seen=self.seen[rows],
             depth_m=self.depth_m[rows],
             depth_precision=self.depth_precision[rows],
             head=head,
@@ -156,6 +161,10 @@ def make_problem(
     points[~known] = 0
     trust = np.where(known, points[..., 2], 0.0)
     trust[:, POSE][trust[:, POSE] < config.min_visibility] = 0
+    seen = trust > 0
+    for place in (LEFT_HAND, RIGHT_HAND):
+        own = known[:, place] & seen[:, place].any(1)[:, None]
+        trust[:, place] = np.where(own & ~seen[:, place], OUTSIDE_TRUST, trust[:, place])
     shoulder_px = shoulder_width(points[:, POSE], trust[:, POSE])
     sigma = _sigma_px(points, known, shoulder_px)
     with_head = np.zeros(count, dtype=bool) if head is None else np.isfinite(head.eyes).all(1)
@@ -177,6 +186,7 @@ def make_problem(
         camera=camera,
         observed=points[..., :2],
         precision=trust / sigma**2,
+        seen=seen,
         pairs=pairs,
         depth_m=depth,
         depth_precision=depth_precision,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reconstruct.body.articulation import Articulation, articulation_of, bounds_of, decompose, limited_joints
-from reconstruct.body.fit import body_poses, joint_positions
+from reconstruct.body.fit import body_poses, placed_joints
 from reconstruct.body.fit_problem import shoulder_width
 from reconstruct.models.body_model import BodyModel, joint
-from reconstruct.models.skinning import prepare, skin_joints
+from reconstruct.models.skinning import SkinningModel, prepare, skin_joints
 from schemas.config import ReconstructConfig
 from schemas.errors import TalksetError
 from schemas.types import BodyLandmarks, BodyTrack
@@ -52,24 +54,56 @@ class BodyQuality:
     """Frames in which an elbow or a finger is outside of its limits."""
 
 
-def body_quality(model: BodyModel, landmarks: BodyLandmarks, track: BodyTrack) -> BodyQuality:
+@dataclass(frozen=True)
+class BodyChecks:
+    """What the scores of all clips with one body model share."""
+
+    articulation: Articulation
+    joints: SkinningModel
+    flesh: SkinningModel
+    """The vertices that are tried and those of what they may be inside."""
+    probes: Tensor
+    """(n,) vertices of arms and hands among those of `flesh`."""
+    solids: tuple[Tensor, ...]
+    """(F, 3) triangles of the trunk and of the head, of vertices of `flesh`."""
+
+    @classmethod
+    def of(cls, model: BodyModel) -> BodyChecks:
+        """Of a body model; takes about half a second."""
+        arms = model.weights[:, [18, 19, 20, 21, *range(25, 55)]].sum(1)
+        probes = np.flatnonzero(arms > 0.99)
+        probes = probes[:: max(1, len(probes) // PROBES)]
+        solids = []
+        for joints in TRUNK, HEAD:
+            own = model.weights[:, list(joints)].sum(1) > 0.5
+            solids.append(model.faces[own[model.faces].all(1)].astype(np.int64))
+        ids = np.unique(np.concatenate([probes, *(faces.ravel() for faces in solids)]))
+        return cls(
+            articulation_of(model),
+            prepare(model, np.arange(1), dtype=torch.float64),
+            prepare(model, ids),
+            torch.as_tensor(np.searchsorted(ids, probes)),
+            tuple(torch.as_tensor(np.searchsorted(ids, faces)) for faces in solids),
+        )
+
+
+def body_quality(checks: BodyChecks, landmarks: BodyLandmarks, track: BodyTrack) -> BodyQuality:
     """Measure a fitted body."""
     rows = np.flatnonzero(track.body_valid)
-    joints = joint_positions(model, track)[rows]
-    articulation = articulation_of(model)
-    poses = body_poses(track)[rows]
+    joints = placed_joints(checks.joints, track)[rows]
+    angles = limited_angles(checks.articulation, body_poses(track)[rows])
     trust = np.where(np.isfinite(landmarks.pose_xyc[..., 2]), landmarks.pose_xyc[..., 2], 0.0)
     width = shoulder_width(landmarks.pose_xyc.astype(np.float64), trust)
     error = track.body_residual_px[rows]
     error = error[np.isfinite(error)]
     return BodyQuality(
         residual=float(np.median(error)) / width if len(error) else float("nan"),
-        penetration=penetration(model, track, rows[:: max(EVERY_FRAME, len(rows) // LARGEST_SAMPLE)]),
-        implausible=implausibility(articulation, poses, track.body_joint_valid[rows]),
+        penetration=penetration(checks, track, rows[:: max(EVERY_FRAME, len(rows) // LARGEST_SAMPLE)]),
+        implausible=implausibility(checks.articulation, angles, track.body_joint_valid[rows]),
         jitter=jitter(joints, landmarks.pts_us[rows]),
         left_hand_ratio=float(np.isfinite(landmarks.left_hand_xyc[:, 0, 0]).mean()),
         right_hand_ratio=float(np.isfinite(landmarks.right_hand_xyc[:, 0, 0]).mean()),
-        beyond_limits=int(beyond_limits(articulation, poses).sum()),
+        beyond_limits=int(angles_beyond(checks.articulation, angles).sum()),
     )
 
 
@@ -111,10 +145,15 @@ def jitter(joints: Float64, pts_us: NDArray[np.int64]) -> float:
     return float(np.sqrt(squared.mean())) / width if len(squared) else float("nan")
 
 
-def implausibility(articulation: Articulation, poses: Float64, observed: NDArray[np.bool_]) -> float:
-    """RMS distance from rest of the hinges of observed elbows and fingers (poses (T, 55, 3)), in deviations."""
+def limited_angles(articulation: Articulation, poses: Float64) -> dict[str, Float64]:
+    """Angles of the joints that have limits, of stored poses (T, 55, 3); see `articulation.decompose`."""
+    return decompose(articulation, poses, limited_joints())
+
+
+def implausibility(articulation: Articulation, limited: Mapping[str, Float64], observed: NDArray[np.bool_]) -> float:
+    """RMS distance from rest of the hinges of observed elbows and fingers (`limited_angles`), in deviations."""
     total, count = 0.0, 0
-    for name, angles in decompose(articulation, poses, limited_joints()).items():
+    for name, angles in limited.items():
         own = [f for f in articulation.factors if f.joint == joint(name) and f.axis is not None]
         freedoms = [articulation.freedoms[factor.first] for factor in own]
         away = (angles[:, :-1] - [f.rest for f in freedoms]) / [f.spread for f in freedoms]
@@ -125,8 +164,13 @@ def implausibility(articulation: Articulation, poses: Float64, observed: NDArray
 
 def beyond_limits(articulation: Articulation, poses: Float64) -> NDArray[np.bool_]:
     """(T,) frames in which an elbow or a finger of stored poses (T, 55, 3) is outside of its limits."""
-    outside = np.zeros(len(poses), dtype=bool)
-    for name, angles in decompose(articulation, poses, limited_joints()).items():
+    return angles_beyond(articulation, limited_angles(articulation, poses))
+
+
+def angles_beyond(articulation: Articulation, limited: Mapping[str, Float64]) -> NDArray[np.bool_]:
+    """The same of the angles that `limited_angles` gives."""
+    outside = np.zeros(len(next(iter(limited.values()))), dtype=bool)
+    for name, angles in limited.items():
         bounds = bounds_of(articulation, name)
         values = angles[:, :-1]
         outside |= ((values < bounds[:, 0] - LIMIT_SLACK_RAD) | (values > bounds[:, 1] + LIMIT_SLACK_RAD)).any(1)
@@ -134,7 +178,7 @@ def beyond_limits(articulation: Articulation, poses: Float64) -> NDArray[np.bool
     return outside
 
 
-def penetration(model: BodyModel, track: BodyTrack, rows: NDArray[np.int64]) -> float:
+def penetration(checks: BodyChecks, track: BodyTrack, rows: NDArray[np.int64]) -> float:
     """Fraction of arm and hand vertices that are deep inside trunk or head, mean over the frames `rows`.
 
     A vertex is inside where the winding number of trunk and head about it is above one half (Jacobson et al. 2013); the
@@ -142,36 +186,30 @@ def penetration(model: BodyModel, track: BodyTrack, rows: NDArray[np.int64]) -> 
     """
     if not len(rows):
         return 0.0
-    arms = model.weights[:, [18, 19, 20, 21, *range(25, 55)]].sum(1)
-    own_ids = np.flatnonzero(arms > 0.99)
-    probes = torch.as_tensor(own_ids[:: max(1, len(own_ids) // PROBES)])
-    parts = []
-    for joints in TRUNK, HEAD:
-        own = model.weights[:, list(joints)].sum(1) > 0.5
-        parts.append(torch.as_tensor(model.faces[own[model.faces].all(1)].astype(np.int64)))
+    flesh = checks.flesh
     vertices = skin_joints(
-        prepare(model),
+        flesh,
         torch.as_tensor(track.betas),
-        torch.zeros(len(rows), model.num_expression),
+        torch.zeros(len(rows), flesh.shapedirs.shape[1] - flesh.num_shape),
         torch.as_tensor(body_poses(track)[rows], dtype=torch.float32),
         torch.as_tensor(track.body_translation[rows]),
     )
     inside = 0
     for frame in vertices:
-        for faces in parts:
+        for faces in checks.solids:
             corners = frame[faces]
             middle = corners.mean(1)
-            points = frame[probes]
+            points = frame[checks.probes]
             near = ((points > middle.amin(0)) & (points < middle.amax(0))).all(1)
             points = points[near]
             if len(points):
                 deep = torch.cdist(points, middle).amin(1) > DEEP_M
                 points = points[deep]
                 inside += int((winding_number(points, corners) > 0.5).sum())
-    return inside / (len(rows) * len(probes))
+    return inside / (len(rows) * len(checks.probes))
 
 
-def winding_number(points: torch.Tensor, triangles: torch.Tensor) -> torch.Tensor:
+def winding_number(points: Tensor, triangles: Tensor) -> Tensor:
     """(n,) solid angle of triangles (F, 3, 3) about points (n, 3) over 4 pi (van Oosterom and Strackee 1983)."""
     a, b, c = (triangles[None, :, corner] - points[:, None] for corner in range(3))
     la, lb, lc = a.norm(dim=2), b.norm(dim=2), c.norm(dim=2)

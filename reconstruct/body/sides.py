@@ -21,8 +21,9 @@ FAR_HAND: Final = 0.75
 """A hand whose wrist is farther than this from the pose's, in shoulder widths, belongs to nobody here."""
 SAME_HAND: Final = 0.15
 """Two detections nearer than this (mean over points, in shoulder widths) are one hand."""
-NO_HAND: Final = 1.4
-"""Cost of finding no hand where one was found."""
+NO_HAND: Final = 4.0
+"""Cost of finding no hand where one was found: more than a hand costs that looks like the other one and has jumped, so
+that what the network sees near a wrist is kept."""
 WRIST_COST: Final = 3.0
 """Of a wrist that is a shoulder width away from the pose's."""
 LOOK_COST: Final = 1.0
@@ -50,8 +51,8 @@ class Hand:
 def chosen_hands(pose: Float32, found: list[list[list[Hand]]]) -> list[tuple[Float32, Float32]]:
     """For left and right: points (T, 21, 3) with confidence and world places (T, 21, 3), NaN without a hand.
 
-    Args: pose (T, 33, 3); found: for each frame and side of the pose, the hands in the square around that wrist. The
-    same hand may be in both squares. A frame's states are all pairs of different hands, or none; the path through them
+    Args: pose (T, 33, 3); found: for each frame, the hands in each square that was looked at. The same hand may be in
+    several squares. A frame's states are all pairs of different hands, or none; the path through them
     is Viterbi's.
     """
     count = len(found)
@@ -63,7 +64,7 @@ def chosen_hands(pose: Float32, found: list[list[list[Hand]]]) -> list[tuple[Flo
     costs: list[Float64] = []
     back: list[NDArray[np.int64]] = []
     for index in range(count):
-        hands = _distinct([hand for side in found[index] for hand in side], width)
+        hands = distinct_hands([hand for side in found[index] for hand in side], width)
         choices: list[Hand | None] = [None, *hands]
         own = [(a, b) for a in choices for b in choices if a is None or a is not b]
         cost = np.array([sum(_own_cost(pose[index], hand, side, width) for side, hand in enumerate(p)) for p in own])
@@ -114,7 +115,7 @@ def _shoulder_px(pose: Float32) -> float:
     return max(float(np.nanpercentile(apart, 80)), 1.0) if np.isfinite(apart).any() else 1.0
 
 
-def _distinct(hands: list[Hand], width: float) -> list[Hand]:
+def distinct_hands(hands: list[Hand], width: float) -> list[Hand]:
     """Without the repetitions of a hand; the surer one stays."""
     kept: list[Hand] = []
     for hand in sorted(hands, key=lambda hand: -hand.score):

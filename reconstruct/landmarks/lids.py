@@ -26,10 +26,12 @@ def lid_openings(track: LandmarkTrack) -> Float32:
         across = inner - outer
         width = np.maximum(np.linalg.norm(across, axis=1), 1e-6)
         down = np.stack([-across[:, 1], across[:, 0]], axis=1) / width[:, None]
-        upper, lower = (
-            _height(points, list(getattr(topology, f"{name}_eye_{lid}")), outer, down) for lid in ("upper", "lower")
-        )
-        found[track.valid, side] = np.abs(lower - upper) / width
+        corners = {getattr(topology, f"{name}_eye_outer"), getattr(topology, f"{name}_eye_inner")}
+        heights = []
+        for lid in ("upper", "lower"):
+            inner_points = [int(at) for at in getattr(topology, f"{name}_eye_{lid}") if at not in corners]
+            heights.append(_height(points, inner_points, outer, down))
+        found[track.valid, side] = np.abs(heights[1] - heights[0]) / width
     return found
 
 

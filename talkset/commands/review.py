@@ -311,7 +311,8 @@ def _renderer(root: Path) -> Callable[[str, Path], None]:
     def render(clip_id: str, output: Path) -> None:
         import pyarrow.parquet as pq
 
-        from pipelines.overlays import stored_tracks
+        from pipelines.overlays import stored_clip
+        from pipelines.stored_body import stored_layer
         from reconstruct.models.registry import load_model
         from reconstruct.overlay import render_overlay
         from schemas.config import load_config
@@ -323,13 +324,14 @@ def _renderer(root: Path) -> Callable[[str, Path], None]:
         video = root / "media" / f"{clip_id}.mp4"
         if not video.is_file():
             raise TalksetError("missing_file", f"{video} is missing", "Fetch it, or build with media.enabled=true")
-        head, landmarks = stored_tracks(root, found[0])
+        head, landmarks, body = stored_clip(root, found[0])
         model = load_model(head.head_model)
         if model.sha256 != head.model_sha256:
             message = f"clip {clip_id} was fitted with another {head.head_model} ({head.model_sha256})"
             raise TalksetError(
                 "missing_model", message, "Install that one, or run again to fit it with the installed one"
             )
-        render_overlay(video, 0, head, landmarks, model, output, load_config(None).overlay)
+        layer = stored_layer(root, body, head)
+        render_overlay(video, 0, head, landmarks, model, output, load_config(None).overlay, layer)
 
     return render

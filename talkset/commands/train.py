@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.errors import UsageError
+from talkset.commands.train_style import style_command
 
 console = Console(stderr=True, highlight=False)
 
@@ -18,13 +19,15 @@ DataOption = Annotated[Path, typer.Option("--data", "-d", help="Folder of a data
 SetOption = Annotated[list[str] | None, typer.Option("--set", "-s", help="One value, as train.steps=200.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group `train` to the `talkset` command."""
+def register(app: typer.Typer) -> typer.Typer:
+    """Add the group `train` to the `talkset` command; the group."""
     group = typer.Typer(help="Learn from a data set.", no_args_is_help=True)
     group.command("generator")(generator_command)
     group.command("features")(features_command)
     group.command("demo")(demo_command)
+    group.command("style")(style_command)
     app.add_typer(group, name="train")
+    return group
 
 
 def generator_command(

@@ -84,9 +84,7 @@ def _tell(clip: Clip) -> _Told:
         samples = None
     words, phones = (tuple(_interval(row) for row in rows) for rows in (clip.words(), clip.phones()))
     names = () if weights is None else ARKIT_NAMES
-    found = Performance(
-        pts_us, clip.duration_us, valid, names, weights, samples=samples, words=words, phones=phones
-    )
+    found = Performance(pts_us, clip.duration_us, valid, names, weights, samples=samples, words=words, phones=phones)
     face = voice = None
     if weights is not None and np.isfinite(weights).any():
         face = np.nanmedian(weights, axis=0)

@@ -58,7 +58,7 @@ class Trained:
 
 
 def train_emotion(data: Path, out: Path, label: str = "emotion_given", version: str | None = None) -> Trained:
-    """Train on the clips that have a label, and write a version with the classifier as `models/emotion-classifier.json`.
+    """Train on the clips that have a label, and write a version with the classifier, `models/emotion-classifier.json`.
 
     Args: label: column of the index with one of our classes. Raises UsageError for a column that is not there, fewer
     than two classes or two speakers; DatasetError and TalksetError for damage.
@@ -123,7 +123,8 @@ def cross_validated(table: Table, emotion: Int64, groups: Sequence[str]) -> Trai
 
 def fit_logistic(inputs: Float64, truth: Int64, classes: int, pull: float) -> tuple[Float64, Float64]:
     """Weights (F, C) and bias (C,) of a multinomial logistic regression with a quadratic pull to zero; all classes
-    count alike, however frequent."""
+    count alike, however frequent.
+    """
     given, wanted = torch.as_tensor(inputs), torch.as_tensor(truth)
     counts = np.bincount(truth, minlength=classes)
     share = torch.as_tensor(1 / np.maximum(counts, 1))[wanted]

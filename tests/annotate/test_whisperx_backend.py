@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_wav2vec2 import make_tiny_model
 
 from annotate.align import make_aligner
 from annotate.align.whisperx import WORKER, WhisperxAligner, checked
@@ -29,23 +30,6 @@ from synthetic.speech import Utterance, Voice, synthesize
 PYTHON = os.environ.get("TALKSET_WHISPERX_PYTHON", "")
 real = pytest.mark.skipif(not PYTHON, reason="set TALKSET_WHISPERX_PYTHON to the interpreter of WhisperX' environment")
 
-TINY_MODEL = """
-import json, sys, torch
-from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
-from transformers import Wav2Vec2Processor
-torch.manual_seed(0)
-folder = sys.argv[1]
-letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
-json.dump({letter: number for number, letter in enumerate(letters)}, open(folder + "/vocab.json", "w"))
-config = Wav2Vec2Config(
-    vocab_size=len(letters), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-    num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, conv_dim=(32,) * 7, pad_token_id=0,
-)
-Wav2Vec2ForCTC(config).save_pretrained(folder)
-tokenizer = Wav2Vec2CTCTokenizer(folder + "/vocab.json")
-Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(folder)
-"""
-
 
 @pytest.fixture(scope="module")
 def utterance() -> Utterance:
@@ -55,7 +39,7 @@ def utterance() -> Utterance:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wav2vec2")
-    subprocess.run([PYTHON, "-c", TINY_MODEL, str(folder)], check=True, capture_output=True)
+    make_tiny_model(PYTHON, folder)
     return folder
 
 

@@ -55,7 +55,9 @@ def talk(open_head: HeadModel) -> tuple[HeadTrack, Any]:
     return truth.track, truth.pts_us
 
 
-def test_the_animated_mesh_is_the_skinned_one(talk: tuple[HeadTrack, Any], open_head: HeadModel, tmp_path: Path) -> None:
+def test_the_animated_mesh_is_the_skinned_one(
+    talk: tuple[HeadTrack, Any], open_head: HeadModel, tmp_path: Path
+) -> None:
     track, pts = talk
     report = write_gltf(tmp_path / "head.glb", track, pts, open_head)
     document, arrays = read(tmp_path / "head.glb")

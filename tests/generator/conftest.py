@@ -14,9 +14,9 @@ from synthetic.training_set import Plan, make_training_set
 from talkset.dataset import Dataset, open_dataset
 
 SMALL = (
-    "model.width=32", "model.layers=1", "model.audio_width=16", "model.style_width=8", "style.width=16", "style.steps=6",
-    "style.batch=6", "train.steps=8", "train.batch=6", "train.save_every=4", "train.warmup=2", "loss.lip_vertices=8",
-    "diffusion.sample_steps=2",
+    "model.width=32", "model.layers=1", "model.audio_width=16", "model.style_width=8", "style.width=16",
+    "style.steps=6", "style.batch=6", "train.steps=8", "train.batch=6", "train.save_every=4", "train.warmup=2",
+    "loss.lip_vertices=8", "diffusion.sample_steps=2",
 )  # fmt: skip
 
 

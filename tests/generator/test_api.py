@@ -73,7 +73,7 @@ def test_a_frame_is_final_after_the_stated_latency(speaker: Speaker) -> None:
             final += made.shape[1]
     assert session.latency_s == pytest.approx((10 + config.lookahead) / 25) == pytest.approx(speaker.latency_s())
     assert worst == max(10 + config.lookahead, config.context + 10 + config.lookahead)  # the first waits for more
-    assert final == 150 - (150 - config.context) % 10 - config.lookahead or 150 - final <= 10 + config.lookahead
+    assert 150 - final < 10 + config.lookahead
 
 
 def test_windows_meet_without_a_seam(speaker: Speaker) -> None:
@@ -124,7 +124,7 @@ def test_unreadable_sound_unknown_emotions_and_clips_that_do_not_fit(
     clip = dataset[0]
     corrupt = tmp_path / "corrupt.wav"
     corrupt.write_bytes(b"RIFF" + bytes(range(256)) * 4)
-    with pytest.raises(TalksetError, match="corrupt.wav"):
+    with pytest.raises(TalksetError, match=r"corrupt\.wav"):
         speaker.speak(corrupt, clip)
     with pytest.raises(TalksetError, match="does not exist"):
         speaker.speak(tmp_path / "none.wav", clip)

@@ -40,7 +40,7 @@ def test_lvd_and_mse_face() -> None:
     still = np.zeros_like(truth)
     assert metrics_gesture.lvd(truth, still, 30) == pytest.approx(3.0)
     assert metrics_gesture.lvd(truth, truth + 1.0, 30) == pytest.approx(0)  # a constant offset has no velocity
-    moved = still + [0.001, 0.002, 0]
+    moved = still + np.array([0.001, 0.002, 0])
     assert metrics_gesture.mse_face(still, moved) == pytest.approx(5.0)
 
 

@@ -38,7 +38,7 @@ def test_alignment_goes_over_the_beats_with_the_stated_sigma() -> None:
 
 def test_diversity_is_the_mean_distance_of_pairs_of_samples() -> None:
     zero = np.zeros((2, 1, 3))
-    near, far = zero + [0.003, 0, 0], zero + [0, 0.004, 0]
+    near, far = zero + np.array([0.003, 0, 0]), zero + np.array([0, 0.004, 0])
     assert metrics_time.diversity_samples([zero, near, far]) == pytest.approx((3 + 4 + 5) / 3)
     assert metrics_time.diversity_samples([near, near]) == 0
     with pytest.raises(UsageError, match="two or more"):

@@ -20,7 +20,9 @@ def statistics(model: HeadModel, body: bool = False) -> dict[str, Any]:
         ("jaw_pose", "global_pose", "neck_pose", "left_eye_pose", "right_eye_pose"), 3)}  # fmt: skip
     if body:
         widths |= {"body_pose": 63, "left_hand_pose": 45, "right_hand_pose": 45, "body_global_pose": 3}
-    signals = {n: {"mean": rng.normal(size=w).tolist(), "std": rng.uniform(0.1, 1, w).tolist()} for n, w in widths.items()}
+    signals = {
+        n: {"mean": rng.normal(size=w).tolist(), "std": rng.uniform(0.1, 1, w).tolist()} for n, w in widths.items()
+    }
     signals["expression"]["std"][0] = 1e-9
     return {"signals": {model.name: signals}}
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bodies import clip_with_body
 from dataset_builder import random_clip
-from numpy.typing import NDArray
 
 from pipelines.build import CLIP_STAGES, REVIEW_STAGES, stages_named
 from pipelines.checks import check_config
@@ -19,8 +19,6 @@ from pipelines.stages.overlay import Overlay
 from schemas.config import Config, ReconstructConfig, load_config
 from schemas.errors import TalksetError, UsageError
 from schemas.records import clip_rows
-from schemas.types import BodyLandmarks as Found
-from schemas.types import BodyTrack
 
 SCORES: dict[str, Any] = {
     "residual": 0.02,
@@ -85,26 +83,10 @@ def test_scores_become_columns() -> None:
 
 
 def test_a_body_is_stored_with_its_clip() -> None:
-    record = random_clip(1, 30)
+    record = clip_with_body(1, 30)
     assert record.head is not None
     frames = len(record.head.valid)
-    random = np.random.default_rng(0)
-
-    def small(*shape: int) -> NDArray[Any]:
-        return random.normal(0, 0.2, shape).astype(np.float32)
-
-    hand = small(frames, 21, 3)
-    hand[2] = np.nan
-    body = BodyTrack(
-        "open-body", "ab" * 32, small(150), small(frames, 63), small(frames, 45), small(frames, 45),
-        small(frames, 3), small(frames, 3), np.ones(frames, bool), np.ones((frames, 55), bool), small(frames),
-        500.0, np.array([10, 10], np.float32),
-    )  # fmt: skip
-    found = Found(
-        np.arange(frames) * 40_000, small(frames, 33, 3), small(frames, 33, 4), hand, small(frames, 21, 3),
-        small(frames, 21, 3), small(frames, 21, 3), np.ones(frames, bool), 640, 480, "mediapipe-pose",
-    )  # fmt: skip
-    rows = clip_rows(dataclasses.replace(record, body=body, body_landmarks=found))
+    rows = clip_rows(record)
     assert rows.params is not None
     assert rows.landmarks is not None
     assert rows.params["body_pose"].size == 63 * frames
@@ -112,6 +94,6 @@ def test_a_body_is_stored_with_its_clip() -> None:
     points = rows.landmarks["left_hand_xyc"].reshape(frames, 21, 3)
     assert not points[2][record.head.valid[2]].any() if record.head.valid[2] else np.isnan(points[2]).all()
     assert rows.landmarks["body_detector"] == "mediapipe-pose"
-    without = clip_rows(record)
+    without = clip_rows(random_clip(1, 30))
     assert without.params is not None
     assert without.params["body_model"] is None

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from dataset_builder import build
+from bodies import clip_with_body
+from dataset_builder import build, random_clip, writer
 
-from pipelines.overlays import OLDEST_DETECTOR, stored_tracks
+from pipelines.overlays import OLDEST_DETECTOR, stored_clip, stored_tracks
 from reconstruct.landmarks.topology import topology_of
 from schemas.types import HEAD_ARRAYS
 
@@ -28,6 +29,30 @@ def test_tracks_come_back_as_they_were_written(tmp_path: Path) -> None:
         for name in ("face_xy", "confidence", "valid", "blendshapes", "pts_us"):
             np.testing.assert_array_equal(getattr(landmarks, name), getattr(record.landmarks, name))
         assert landmarks.detector == record.landmarks.detector
+
+
+def test_a_body_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    record = clip_with_body(1, 30)  # a third of its frames has no face
+    with writer(tmp_path) as target:
+        target.add(record)
+        target.add(random_clip(2))
+        target.finish()
+    rows = pq.read_table(tmp_path / "index.parquet").to_pylist()
+    assert stored_clip(tmp_path, rows[1])[2] is None
+    head, _, stored = stored_clip(tmp_path, rows[0])
+    assert stored is not None
+    assert record.body is not None
+    assert record.body_landmarks is not None
+    body, landmarks = stored
+    valid = head.valid
+    assert (body.body_valid == valid).all()
+    assert not valid.all()
+    for name in ("body_pose", "left_hand_pose", "body_global_pose", "body_translation", "body_joint_valid"):
+        np.testing.assert_array_equal(getattr(body, name)[valid], getattr(record.body, name)[valid])
+    np.testing.assert_array_equal(body.betas, record.body.betas)
+    assert body.focal_px == pytest.approx(head.focal_px)  # one camera
+    for name in ("pose_xyc", "left_hand_xyc", "right_hand_xyc"):  # the hand that was not found is NaN again
+        np.testing.assert_array_equal(getattr(landmarks, name)[valid], getattr(record.body_landmarks, name)[valid])
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.1.0"])

@@ -12,7 +12,7 @@ import torch
 from reconstruct.body.articulation import articulation_of
 from reconstruct.body.fit import BodyFitter, body_poses, joint_positions, measured_head
 from reconstruct.body.points import points_of
-from reconstruct.body.quality import beyond_limits, body_quality, judge_body, winding_number
+from reconstruct.body.quality import BodyChecks, beyond_limits, body_quality, judge_body, winding_number
 from reconstruct.body.reprojection import landmark_pixels, reprojection_errors
 from reconstruct.models.body_model import joint
 from reconstruct.models.head_model import HeadModel
@@ -138,16 +138,30 @@ def test_stored_parameters_reproject_as_the_fit_says(fitter: BodyFitter, scene: 
     assert np.median(hands) < 0.03
 
 
+def test_points_outside_of_the_picture_count_but_are_not_seen(fitter: BodyFitter, scene: BodyScene) -> None:
+    seen = seen_by_exact_detectors(scene)
+    hand = seen.left_hand_xyc.copy()
+    hand[:, 13:, 2] = 0  # as if the picture ended across the palm
+    cut = dataclasses.replace(seen, left_hand_xyc=hand)
+    track = fitter.fit(cut, scene.head, scene.camera)
+    assert track.body_joint_valid[:, joint("left_index1")].any()
+    assert not track.body_joint_valid[:, joint("left_pinky1")].any()
+    away = landmark_pixels(fitter.model, points_of(fitter.model), track)[:, 33 + 17 : 54] - hand[:, 17:, :2]
+    known = np.isfinite(hand[:, 17:, 0])
+    assert np.median(np.linalg.norm(away, axis=2)[known]) < 2  # 4 where they do not count
+
+
 def test_quality_tells_good_from_bad(fitter: BodyFitter, scene: BodyScene, track: BodyTrack) -> None:
     seen, config = seen_by_exact_detectors(scene), ReconstructConfig()
-    good = body_quality(fitter.model, seen, track)
+    checks = BodyChecks.of(fitter.model)
+    good = body_quality(checks, seen, track)
     judge_body(good, config)
     assert good.residual < 0.02
     assert good.beyond_limits == 0
     assert 0 < good.implausible < 3
     pose = track.body_pose.copy()
     pose[:, 45:48], pose[:, 51:54] = [0.0, 0.0, -2.7], 0.0  # the left arm straight through the chest
-    bad = body_quality(fitter.model, seen, dataclasses.replace(track, body_pose=pose))
+    bad = body_quality(checks, seen, dataclasses.replace(track, body_pose=pose))
     assert bad.penetration > good.penetration
     worse: tuple[tuple[str, Any, str], ...] = (
         ("jitter", 0.5, "max_jitter"),

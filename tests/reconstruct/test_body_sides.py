@@ -54,6 +54,17 @@ def test_a_frame_of_wrong_looks_does_not_swap_hands() -> None:
     assert np.isfinite(right).all()
 
 
+def test_what_is_seen_near_a_wrist_is_kept() -> None:
+    """Also where a hand looks like the other one and has moved by its own size since the frame before."""
+    pose = pose_track()
+    found = []
+    for t in range(FRAMES):
+        shaken = np.array([30.0 * (-1) ** t, 0.0])
+        found.append([[hand_at(pose[t, 15, :2] + shaken, 0.9)], [hand_at(pose[t, 16, :2] - shaken, 0.95, 0.6)]])
+    for hand, _ in chosen_hands(pose, found):
+        assert np.isfinite(hand).all()
+
+
 def test_one_hand_is_not_two_and_a_stranger_is_none() -> None:
     pose = pose_track()
     only = [[[hand_at(pose[t, 15, :2], 0.9)], [hand_at(pose[t, 15, :2] + 1, 0.9, 0.5)]] for t in range(FRAMES)]

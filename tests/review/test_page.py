@@ -31,6 +31,7 @@ from review_pages import (
 
 from reconstruct.models.head_model import HeadModel
 from review.journal import Journal, last_words
+from schemas.types import UntimedWord
 from talkset import cli
 from talkset.dataset import open_dataset
 
@@ -272,6 +273,29 @@ def test_text_of_a_data_set_is_never_markup(driver: Any, tmp_path: Path) -> None
         assert hostile in driver.execute_script("return document.getElementById('facts').textContent")
         assert driver.execute_script("return window.hacked") is None
         assert driver.execute_script("return document.querySelectorAll('main img, main script').length") == 0
+
+
+def test_words_without_times_are_shown_in_their_place(driver: Any, tmp_path: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    record = random_clip(1, 10)
+    assert record.transcription is not None
+    untimed = (UntimedWord("so", 0, "x"), UntimedWord("9", 1, "x"))
+    said = dataclasses.replace(record.transcription, untimed=untimed)
+    root = write_numbered(tmp_path / "data", [dataclasses.replace(record, transcription=said)])
+    words = "[...document.querySelectorAll('#spoken .word')].map((word) => [word.textContent, word.className])"
+    with served(root) as address:
+        opened(driver, address, "clip_0001")
+        pressed(driver, Keys.HOME, *[Keys.ARROW_RIGHT] * 3)  # 120 ms: in "blue"
+        assert_on_frame(driver, 3)
+        assert driver.execute_script(f"return {words}") == [
+            ["so", "word untimed"],
+            ["bin", "word"],
+            ["9", "word untimed"],
+            ["blue", "word now"],
+            ["größe", "word"],
+        ]
+        assert errors(driver) == []
 
 
 def test_a_deleted_video_is_said_and_the_clip_can_be_judged(driver: Any, dataset: Path) -> None:

@@ -99,9 +99,7 @@ def test_a_redirect_is_not_followed_with_the_key(
         GOOD_TEXT[:-10],
     ],
 )
-def test_a_malformed_answer_is_asked_for_again_and_never_believed(
-    bad: str, question: Question, tmp_path: Path
-) -> None:
+def test_a_malformed_answer_is_asked_for_again_and_never_believed(bad: str, question: Question, tmp_path: Path) -> None:
     with pytest.raises(MalformedAnswerError):
         parse_answer(bad, len(WORDS))
     waits: list[float] = []
