@@ -65,16 +65,16 @@ def write_onnx(path: Path) -> Path:
 def write_means_network(path: Path, weights: NDArray[np.float32]) -> Path:
     """An ONNX graph that multiplies the means of the channels of (1, C, 32, 32) pictures with weights (C, K)."""
     channels, count = weights.shape
-    table = _int(1, channels) + _int(1, count) + _int(2, 1) + _text(8, "weights")
+    table = integer(1, channels) + integer(1, count) + integer(2, 1) + text(8, "weights")
     graph = [
-        _node("ReduceMean", ["picture"], ["means"], axes=[2, 3], keepdims=0),
-        _node("MatMul", ["means", "weights"], ["logits"]),
-        _text(2, "means"),
-        _bytes(5, table + _bytes(9, weights.astype("<f4").tobytes())),
-        _bytes(11, _value("picture", (-1, channels, 32, 32))),
-        _bytes(12, _value("logits", (-1, count))),
+        node("ReduceMean", ["picture"], ["means"], axes=[2, 3], keepdims=0),
+        node("MatMul", ["means", "weights"], ["logits"]),
+        text(2, "means"),
+        nested(5, table + nested(9, weights.astype("<f4").tobytes())),
+        nested(11, value("picture", (-1, channels, 32, 32))),
+        nested(12, value("logits", (-1, count))),
     ]
-    path.write_bytes(_int(1, 6) + _bytes(8, _text(1, "") + _int(2, 11)) + _bytes(7, b"".join(graph)))
+    path.write_bytes(integer(1, 6) + nested(8, text(1, "") + integer(2, 11)) + nested(7, b"".join(graph)))
     return path
 
 
