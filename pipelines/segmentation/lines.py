@@ -46,8 +46,10 @@ FITS: Final = (
     Fit(0.85, 0.15, 0.10, 12.0),
     Fit(0.75, 0.15, 0.10, 12.0),
 )
-FIRST_SIGHT: Final = Fit(0.75, 0.30, 0.18, 0.0)
+FIRST_SIGHT: Final = Fit(0.75, float("inf"), 0.18, 0.0)
 """What the loosest fit has at least before its pixels are chosen again."""
+NOISE: Final = 2.0
+"""RMS grey-value difference that compression alone makes."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def line_of(away: Float32) -> Line | None:
         return None
     kept = np.ones_like(along)
     off = _off_pixels(away, along, kept)
-    if _fitted(away, along, length, square, _least(off, FIRST_SIGHT.part), FIRST_SIGHT).residual > FIRST_SIGHT.mean:
+    sight = _fitted(away, along, length, square, _least(off, FIRST_SIGHT.part), FIRST_SIGHT)
+    if sight.residual > max(FIRST_SIGHT.mean, NOISE / max(sight.change, 1e-6)):
         return None  # most windows end here
     for fit in FITS:
         if fit.part < 1:  # twice, with the course that the pixels have which fit

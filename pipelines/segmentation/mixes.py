@@ -26,10 +26,10 @@ COARSE: Final = (24, 18)
 """Pixels on which windows are looked through before they are examined."""
 LENGTHS: Final = (7, 9, 11, 14, 17, 21, 26, 32, 40, 50, 62, 78)
 """Frames of the windows that are tried: each transition of 3 to 60 frames has one that ends shortly beside it."""
-EVERY: Final = 2
-"""Frames from one try to the next; a window may end anywhere in the still frames after a transition."""
 LARGEST_STEP: Final = 0.55
 """Of a from one frame to the next: a cut is one step of 1."""
+CERTAIN_STEP: Final = 0.85
+"""A cut whatever pixels are left out."""
 PLATEAU: Final = 0.12
 """How far a may be from its ends where the window begins and stops."""
 FOOT: Final = 0.12
@@ -49,6 +49,8 @@ FLAT: Final = 6.0
 half their range."""
 FLAT_PART: Final = 0.93
 """Pixels of a picture of one colour that must have it: a clock or a logo may stay."""
+ENDS: Final = 2
+"""Frames of a run of one colour at which windows end."""
 HELD: Final = 50
 """Frames of one colour between a fade out and a fade in that belong to both: two seconds."""
 TOUCHING: Final = 0.4
@@ -85,6 +87,11 @@ class _Mix:
     residual: float
     along: Float32
     """(432,) from one view to the other, coarse."""
+
+    def shares(self, other: _Mix) -> bool:
+        """Whether both are views of one mix; out to black and in again only meet."""
+        shared = min(self.last, other.last) - max(self.first, other.first)
+        return shared > TOUCHING * min(self.last - self.first, other.last - other.first)
 
     def holds(self, step: Step) -> bool:
         """Whether a step is a part of this mix: beside it or in it, and along its line."""
@@ -125,29 +132,25 @@ class MixFinder:
         self._coarse[place] = _shrunk(grey, COARSE)
         self._flat[place] = _is_flat(self._fine[place])
         self._count += 1
-        if not self._flat[place]:
-            due = self._count % EVERY == 0
-        elif self._held and self._held[-1][1] == number:
-            self._held[-1][1] += 1
-            due = self._held[-1][1] - self._held[-1][0] <= EVERY
-        else:
-            self._held.append([number, number + 1])
-            due = True
-        if due:  # every frame of a run of black is the same end
-            self._try(number)
+        if self._flat[place]:
+            if self._held and self._held[-1][1] == number:
+                self._held[-1][1] += 1
+            else:
+                self._held.append([number, number + 1])
+            if self._held[-1][1] - self._held[-1][0] > ENDS:
+                return  # every frame of a run of black is the same end
+        self._try(number)
 
     def finish(self, cuts: Sequence[Step] = ()) -> tuple[list[tuple[int, int]], list[int]]:
         """Spans [first, last) of frame numbers that mix views, in order and apart; and the cuts that are none of them.
 
         No span contains a cut.
         """
-        if self._count and self._count % EVERY:
-            self._try(self._count - 1)
         self._settle()
         left = [
             step.index
             for step in cuts
-            if not any(mix.holds(step) for mix in self._chosen) and not any(a < step.index < b for a, b in self._held)
+            if not any(mix.holds(step) for mix in self._chosen) and not self._is_in_black(step.index)
         ]
         spans: list[tuple[int, int]] = []
         for mix in sorted(self._chosen, key=lambda mix: mix.first):
@@ -166,13 +169,18 @@ class MixFinder:
             return False
         return last - first <= 2 or any(a <= first + 1 and last - 1 <= b for a, b in self._held)
 
+    def _is_in_black(self, cut: int) -> bool:
+        """Whether a cut lies in one colour that a fade leads to or from: nothing but a clock can have changed there."""
+        runs = [(a, b) for a, b in self._held if a < cut < b and b - a <= HELD]
+        return any(
+            a - NEAR <= end <= b + NEAR for a, b in runs for mix in self._chosen for end in (mix.first, mix.last)
+        )
+
     def _settle(self) -> None:
         """Of mixes that overlap, choose those that fit best."""
         chosen: list[_Mix] = []
         for mix in sorted(self._found, key=lambda mix: (mix.residual - 0.004 * mix.strength, mix.first)):
-            shared = sum(max(0, min(mix.last, other.last) - max(mix.first, other.first)) for other in chosen)
-            least = min([mix.last - mix.first, *(other.last - other.first for other in chosen)])
-            if shared <= TOUCHING * least:  # out to black and in again meet
+            if not any(mix.shares(other) for other in chosen):
                 chosen.append(mix)
         self._chosen += chosen
         self._found = []
@@ -201,6 +209,8 @@ class MixFinder:
         away = self._coarse[np.arange(begin, end + 1) % self._depth] - first
         course = course_of(away, along)
         if not self._is_course(course, begin, end, SLACK):
+            if np.diff(course).max() > CERTAIN_STEP:
+                return False
             off = np.abs(away - course[:, np.newaxis] * along).max(axis=0)
             kept = np.asarray(off <= np.partition(off, COARSE_KEPT)[COARSE_KEPT], np.float32)
             if not self._is_course(course_of(away, along, kept), begin, end, SLACK):

@@ -135,7 +135,8 @@ class ShotFinder:
             self._decide(self._open.popleft())
         cuts = self._cuts + [cut.step() for cut in self._kept]
         if self._mixes is None:
-            mixed, clear = [], [cut.index for cut in cuts]
+            mixed: list[tuple[int, int]] = []
+            clear = [cut.index for cut in cuts]
         else:
             mixed, clear = self._mixes.finish(cuts)
         times = [*self._pts, end_us]

@@ -137,6 +137,15 @@ def test_a_cut_beside_a_fade_stays(apart: int) -> None:
     assert any(first <= 42 + apart and last >= 49 + apart for first, last in spans)
 
 
+def test_cuts_between_plain_slides_stay() -> None:
+    slides = [np.full((192, 256, 3), level, np.uint8) for level in (250, 20, 250)]
+    pictures = [slide for slide in slides for _ in range(20)]
+    finder = MixFinder()
+    for picture in pictures:
+        finder.push(picture)
+    assert finder.finish([step_of(i, pictures[i - 1], pictures[i]) for i in (20, 40)]) == ([], [20, 40])
+
+
 def test_a_step_of_a_fade_is_no_cut() -> None:
     one, black = scene(20, 60), [np.zeros_like(scene(20, 1)[0])] * 12
     pictures = one[:40] + mixed(one[40:52], black) + black
