@@ -63,6 +63,7 @@ def test_frames_without_a_face_are_nan_everywhere(open_head: HeadModel) -> None:
     found = performance_of(open_head, holed, landmarks(np.full((len(valid), 478, 2), np.nan)), 10_000_000)
     assert found.head is not None
     assert found.gaze is not None
+    assert found.weights is not None
     for values in (found.head, found.gaze, found.weights):
         assert np.isnan(values[~valid]).all()
         assert np.isfinite(values[valid]).all()
