@@ -71,11 +71,19 @@ class Draft:
         stages = [stage for stage in known if stage in self.keys]
         results = {stage: store.load(stage, self.keys[stage]) for stage in stages}
         print_ = fingerprint_of(results).text() if "fingerprint" in results else None
-        body = (body_track(results), body_landmarks(results)) if "body_fit" in results else (None, None)
-        head, landmarks = head_track(results), landmark_track(results)
-        events, style = event_rows.events_of(results), style_of(results)
-        emotion = emotion_track(results)
-        return ClipRecord(self.index, head, landmarks, self.words, events, print_, *body, emotion, style)
+        whole = "body_fit" in results
+        return ClipRecord(
+            self.index,
+            head=head_track(results),
+            landmarks=landmark_track(results),
+            transcription=self.words,
+            events=event_rows.events_of(results),
+            fingerprint=print_,
+            body=body_track(results) if whole else None,
+            body_landmarks=body_landmarks(results) if whole else None,
+            emotion=emotion_track(results),
+            style=style_of(results),
+        )
 
 
 def drafts(

@@ -111,7 +111,7 @@ def cut_spoken(spoken: Transcription, span: Span) -> tuple[Transcription, list[s
     ]
     untimed, lost = _untimed_inside(spoken.untimed, spoken.words, kept)
     moved = Transcription(_moved(inside, -span.start_us), _moved(phones, -span.start_us), untimed)
-    return moved, [word.label for word in (*cut, *lost)]
+    return moved, [*(word.label for word in cut), *(word.label for word in lost)]
 
 
 def _untimed_inside(
@@ -141,11 +141,11 @@ def spoken_near(words: Mapping[str, Any], span: Span) -> Transcription | None:
     if not words or words["reason"] is not None:
         return None
     low, high = span.start_us - NEAR_US, span.end_us + NEAR_US
-    near = (
+    spoken, phones = (
         tuple(Interval(**value) for value in words[kind] if value["end_us"] > low and value["start_us"] < high)
         for kind in ("words", "phones")
     )
-    return Transcription(*near)
+    return Transcription(spoken, phones)
 
 
 def to_json(words: Transcription, start_us: int) -> dict[str, Any]:

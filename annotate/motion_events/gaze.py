@@ -18,10 +18,14 @@ from schemas.types import Event, Float32, Int64
 Float64 = NDArray[np.float64]
 
 SOURCE: Final = "gaze-rest@1"
-AWAY_DEG: Final = 9.0
-"""Beyond this from the rest the eyes look elsewhere: a face at 1 m is 9 degrees wide, either way."""
+AWAY_DEG: Final = 8.0
+"""Beyond this from the rest the eyes look elsewhere: a face at 1 m is 9 degrees wide, either way, and a fit of small
+eyes turns them too little."""
+BACK_DEG: Final = 5.0
+"""A look away lasts until the eyes are as near to the rest again."""
 SHORTEST_S: Final = 0.15
-JOIN_S: Final = 0.08
+JOIN_S: Final = 0.2
+"""Shorter returns are a blink or a flaw of the fit."""
 NOISE_S: Final = 0.02
 DENSE_DEG: Final = 4.0
 """Width of the kernel that finds the densest place."""
@@ -46,9 +50,12 @@ def gaze_offsets(pts_us: Int64, gaze: Float32 | Float64) -> tuple[Float64, Float
 def find_gaze_aversions(pts_us: Int64, gaze: Float32 | Float64) -> list[Event]:
     """Spans in which the eyes look elsewhere. Score: how far, half at `AWAY_DEG`."""
     grid, offset = gaze_offsets(pts_us, gaze)
-    away = np.nan_to_num(offset, nan=0.0) > AWAY_DEG
+    known = np.nan_to_num(offset, nan=0.0)
+    far_enough = known > AWAY_DEG
     spans: list[tuple[int, int]] = []
-    for start, stop in runs(away):
+    for start, stop in runs(known > BACK_DEG):
+        if not far_enough[start:stop].any():
+            continue
         if spans and (start - spans[-1][1]) / HZ <= JOIN_S:
             spans[-1] = (spans[-1][0], stop)
         else:
@@ -57,7 +64,7 @@ def find_gaze_aversions(pts_us: Int64, gaze: Float32 | Float64) -> list[Event]:
     for start, stop in spans:
         if (stop - start) / HZ < SHORTEST_S:
             continue
-        far = float(np.nanmedian(offset[start:stop]))
+        far = float(np.nanpercentile(offset[start:stop], 75))
         score = 1 / (1 + np.exp(-(far - AWAY_DEG) / 3.0))
         found.append(made("gaze", "away", grid[start], grid[stop - 1], score, SOURCE))
     return found

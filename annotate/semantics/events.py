@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from annotate.motion_events.made import made, within
 from annotate.performance import Performance
@@ -26,6 +27,8 @@ from annotate.style.voice import Voice, listen
 from annotate.text.parts_of_speech import tag
 from annotate.text.sentiment import sentiment
 from schemas.types import Event
+
+Float64 = NDArray[np.float64]
 
 SOURCE: Final = "semantics@1"
 REACH_S: Final = 0.5
@@ -117,7 +120,7 @@ def _hands_seen(clip: Performance, start_s: float, end_s: float) -> bool:
     return bool(len(seen)) and float(seen.mean()) > 0.5
 
 
-def _head_speed(clip: Performance) -> tuple[np.ndarray, np.ndarray] | None:
+def _head_speed(clip: Performance) -> tuple[Float64, Float64] | None:
     """Times (N,) in seconds and the head's speed in deviations from the clip's mean."""
     if clip.head is None:
         return None
@@ -131,7 +134,7 @@ def _head_speed(clip: Performance) -> tuple[np.ndarray, np.ndarray] | None:
     return grid, (speed - known.mean()) / max(float(known.std()), 1e-6)
 
 
-def _moves(head: tuple[np.ndarray, np.ndarray], start_s: float, end_s: float) -> bool:
+def _moves(head: tuple[Float64, Float64], start_s: float, end_s: float) -> bool:
     grid, speed = head
     near = speed[(grid >= start_s - 0.1) & (grid <= end_s + 0.1)]
     near = near[np.isfinite(near)]

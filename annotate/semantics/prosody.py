@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ def emphasis(words: Sequence[Interval], voice: Voice) -> Float64 | None:
     return np.asarray(1 / (1 + np.exp(-1.5 * total)))
 
 
-def _top(values: NDArray[np.floating], part: float) -> float:
+def _top(values: NDArray[np.floating[Any]], part: float) -> float:
     return float(np.percentile(values, part)) if len(values) else float("nan")
 
 

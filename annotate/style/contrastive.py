@@ -149,7 +149,7 @@ def train_encoder(features: Sequence[Float32], owners: Sequence[str], config: En
             views.append(network(known + config.noise * torch.randn_like(known)))
         loss = nt_xent(views[0], views[1], torch.as_tensor(chosen), config.temperature)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     return network.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ Float64 = NDArray[np.float64]
 
 
 def retrieval_top1(
-    embeddings: NDArray[np.floating], owners: Sequence[str], queries: Sequence[int] | None = None
+    embeddings: NDArray[np.floating[Any]], owners: Sequence[str], queries: Sequence[int] | None = None
 ) -> tuple[float, float]:
     """Share of the queries whose nearest neighbour (Euclidean) among all others has the same owner, and chance.
 

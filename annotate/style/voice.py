@@ -62,7 +62,8 @@ def _colour(samples: Float32, voiced: Bool) -> Float64:
     power = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW), axis=1)) ** 2
     power = (power / np.maximum(power.sum(1, keepdims=True), 1e-12)).mean(0)  # loud vowels count like others
     mel = 2595 * np.log10(1 + np.fft.rfftfreq(_WINDOW, 1 / RATE) / 700)
-    edges = np.linspace(*(2595 * np.log10(1 + np.array(BAND_HZ) / 700)), BANDS + 1)
+    low, high = (2595 * np.log10(1 + hz / 700) for hz in BAND_HZ)
+    edges = np.linspace(float(low), float(high), BANDS + 1)
     band = np.digitize(mel, edges) - 1
     levels = np.array([10 * np.log10(power[band == index].mean() + 1e-12) for index in range(BANDS)])
     return np.asarray(levels - levels.mean())

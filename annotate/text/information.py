@@ -30,7 +30,7 @@ def information_bits(word: str) -> float:
     found = _model().prob([word])
     if found < _UNKNOWN:
         return RAREST_BITS
-    return min(-found * _LOG2_PER_UNIT, RAREST_BITS)
+    return float(min(-found * _LOG2_PER_UNIT, RAREST_BITS))
 
 
 def information(word: str) -> float:

@@ -25,7 +25,7 @@ def meaning(limits: Limits, clips: Clips) -> None:
     from semantic_sentences import FIRST, SECOND
 
     del clips
-    rows = []
+    rows: list[tuple[str, list[float | str]]] = []
     figures = {}
     for name, sentences in (("first ten", FIRST), ("second ten, put aside", SECOND)):
         truth = [kind for sentence in sentences for kind in sentence.types]

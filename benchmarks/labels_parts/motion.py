@@ -8,9 +8,10 @@ import numpy as np
 from reconstruction_parts.limits import Limits, table
 
 from annotate.motion_events import find_gaze_aversions, motion_events
+from annotate.performance import Performance
 from labels_parts.clips import Clips
 from pipelines.performance import performance_of
-from schemas.types import Event
+from schemas.types import Event, Int64, LandmarkTrack
 from synthetic.events import LIDS, LIPS, closures, gaps_m
 from synthetic.head_gestures import gesture_intervals
 
@@ -37,7 +38,7 @@ def motion(limits: Limits, clips: Clips) -> None:
         lips, lids = gaps_m(clips.model, truth.track)
         pts = truth.pts_us
 
-        def times(spans: Times, pts: np.ndarray = pts) -> list[tuple[int, int]]:
+        def times(spans: Times, pts: Int64 = pts) -> list[tuple[int, int]]:
             return [(int(pts[start]) - NEAR_US, int(pts[stop - 1]) + NEAR_US) for start, stop in spans]
 
         counts["blink"] += matched(
@@ -67,7 +68,7 @@ def of_label(events: Sequence[Event], label: str) -> list[tuple[int, int]]:
     return [(event.start_us, event.end_us) for event in events if event.label == label]
 
 
-def matched(wanted: Times, found: Times, allowed: Times, overlap: float = 0.0) -> np.ndarray:
+def matched(wanted: Times, found: Times, allowed: Times, overlap: float = 0.0) -> Int64:
     """(hits, misses, false alarms); found ones that meet one of `allowed` are no false alarm."""
     hits = sum(any(_overlap(each, other) > overlap for other in found) for each in wanted)
     false = sum(not any(_overlap(each, other) > overlap for other in allowed) for each in found)
@@ -80,10 +81,8 @@ def _overlap(one: tuple[int, int], other: tuple[int, int]) -> float:
     return max(shared, 0) / max(max(one[1], other[1]) - min(one[0], other[0]), 1)
 
 
-def _unseen(seen, clips: Clips):  # type: ignore[no-untyped-def]
+def _unseen(seen: Performance, clips: Clips) -> LandmarkTrack:
     """Landmarks of nothing, for the truth's own gaze."""
-    from schemas.types import LandmarkTrack
-
     count = len(seen.pts_us)
     nothing = np.full((count, len(clips.embedding.vertices), 2), np.nan, np.float32)
     valid = np.zeros(count, np.bool_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 from reconstruction_parts.limits import Limits, table
@@ -14,6 +15,7 @@ from annotate.style.descriptors import describe
 from annotate.style.statistical import embed
 from annotate.style.voice import listen
 from labels_parts.clips import Clips
+from schemas.types import Float32
 from synthetic.speech import Voice, synthesize
 from synthetic.talker import SENTENCES
 
@@ -34,9 +36,14 @@ def pace(limits: Limits, clips: Clips) -> None:
 
 
 def _run(clip: Performance) -> dict[str, float]:
-    steps = {
+    def style() -> None:
+        voice = None if clip.samples is None else listen(clip.samples)
+        describe(clip, voice)
+        embed(clip, voice)
+
+    steps: dict[str, Callable[[], object]] = {
         "motion events": lambda: motion_events(clip),
-        "style": lambda: (voice := listen(clip.samples), describe(clip, voice), embed(clip, voice)),  # type: ignore[arg-type]
+        "style": style,
         "semantics": lambda: semantic_events(clip),
     }
     found = {}
@@ -55,7 +62,7 @@ def _minute(clip: Performance) -> Performance:
     speech = synthesize(text, Voice(), 1)
     end_us = count * 40_000
 
-    def looped(values: np.ndarray | None) -> np.ndarray | None:
+    def looped(values: Float32 | None) -> Float32 | None:
         return None if values is None else values[rows]
 
     samples = np.resize(speech.samples, end_us * 16 // 1000).astype(np.float32)

@@ -82,9 +82,11 @@ def _copies(limits: Limits, clips: Clips, root: Path, seen: dict[str, Performanc
                     if one is not None and other is not None:
                         apart = abs(one - other) / abs(one) if one else float(one != other)
                         changed.setdefault(each.name, {}).setdefault(quality, []).append(apart)
-    rows = []
+    rows: list[tuple[str, list[float | str]]] = []
     for name, by in changed.items():
-        cells = [100 * value for quality in QUALITIES for value in (np.median(by[quality]), max(by[quality]))]
+        cells: list[float | str] = [
+            100 * value for quality in QUALITIES for value in (float(np.median(by[quality])), max(by[quality]))
+        ]
         rows.append((name, cells))
     heads = [f"{part} {crf}" for crf in QUALITIES.values() for part in ("median", "worst")]
     table("change of descriptors on re-encoded copies, percent of the value, by crf", heads, rows)

@@ -76,7 +76,7 @@ def train_style(
         top1, chance = _judged(features, owners, config)
     told("training on everything")
     network = train_encoder(features, owners, config)
-    facts = {name: dataset.facts[name] for name in ("name", "version") if name in dataset.facts}
+    facts: dict[str, Any] = {name: dataset.facts[name] for name in ("name", "version") if name in dataset.facts}
     worth = {"top1": None if np.isnan(top1) else top1, "chance": None if np.isnan(chance) else chance}
     name = save_encoder(out, network, config, {**facts, "clips": len(features), "owners": len(set(owners)), **worth})
     return TrainedStyle(out, name, len(features), len(set(owners)), top1, chance)

@@ -173,8 +173,8 @@ def test_the_language_model_is_asked_once_and_its_silence_costs_no_clip(known: K
                 "language_model.attempts=1", "language_model.timeout_s=2",
             ],
         )  # fmt: skip
-        made = LANGUAGE.run(job(known, config, **results))
-        again = LANGUAGE.run(job(known, config, **results))
+        made = LANGUAGE.run(job(known, config, None, **results))
+        again = LANGUAGE.run(job(known, config, None, **results))
     assert made.value == again.value
     assert len(script.asked) == 1
     assert made.value["reason"] is None

@@ -32,6 +32,7 @@ QUICK = (
     *("overlay.enabled=false", "media.enabled=false", "shards.figures=false", "run.engine=local"),
     *("sync.enabled=false", "quality.enabled=false", "duplicates.enabled=false"),
     *("landmarks.confidence=none", "fit.iterations=3", "segment.min_clip_s=0.5", "segment.require_speech=false"),
+    *(f"{name}.enabled=false" for name in ("motion_events", "style", "semantics", "emotion")),
 )
 SHARED = "fit.shape_from=speaker"
 FRAMES = 14

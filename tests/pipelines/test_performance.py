@@ -43,10 +43,11 @@ def test_head_angles_and_gaze_are_those_that_were_made(open_head: HeadModel) -> 
     head = dataclasses.replace(head, translation=np.broadcast_to(place, (count, 3)).copy())
     found = performance_of(open_head, head, landmarks(np.full((count, 478, 2), np.nan)), count * 40_000)
     assert found.head == pytest.approx(angles, abs=1e-4)
-    assert found.gaze is not None
+    gaze = found.gaze
+    assert gaze is not None
     facing = Rotation.from_euler("YXZ", angles).apply([0.0, 0.0, 1.0])
-    assert found.gaze[:, 0] == pytest.approx(np.arctan2(facing[:, 0], facing[:, 2]), abs=1e-3)
-    assert found.gaze[:, 1] == pytest.approx(-np.arcsin(facing[:, 1]), abs=1e-3)
+    assert gaze[:, 0] == pytest.approx(np.arctan2(facing[:, 0], facing[:, 2]), abs=1e-3)
+    assert gaze[:, 1] == pytest.approx(-np.arcsin(facing[:, 1]), abs=1e-3)
     assert found.names == ARKIT_NAMES
 
 
@@ -62,6 +63,7 @@ def test_frames_without_a_face_are_nan_everywhere(open_head: HeadModel) -> None:
     found = performance_of(open_head, holed, landmarks(np.full((len(valid), 478, 2), np.nan)), 10_000_000)
     assert found.head is not None
     assert found.gaze is not None
+    assert found.weights is not None
     for values in (found.head, found.gaze, found.weights):
         assert np.isnan(values[~valid]).all()
         assert np.isfinite(values[valid]).all()

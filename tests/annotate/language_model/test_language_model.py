@@ -158,7 +158,8 @@ def test_silence_faults_and_a_closed_door_end_in_a_reason(question: Question, tm
         assert Annotator(settings(url, tmp_path / "a"), waits.append).ask(question).answer is not None
     gone = Annotator(settings(url, tmp_path / "b", attempts=1), waits.append).ask(question)
     assert gone.reason == "unavailable"
-    for body in ({"choices": []}, {"error": "x"}, body_of(GOOD_TEXT, finish_reason="length")):
+    wrong: list[dict[str, Any]] = [{"choices": []}, {"error": "x"}, body_of(GOOD_TEXT, finish_reason="length")]
+    for body in wrong:
         with serving(Script([body])) as url:
             found = Annotator(settings(url, tmp_path / "c", attempts=1), waits.append).ask(question)
         assert found.reason == "malformed"

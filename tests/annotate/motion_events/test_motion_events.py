@@ -16,7 +16,7 @@ Float64 = NDArray[np.float64]
 
 
 def times(seconds: float, fps: float = FPS) -> NDArray[np.int64]:
-    return np.round(np.arange(round(seconds * fps)) * 1e6 / fps).astype(np.int64)
+    return np.asarray(np.round(np.arange(round(seconds * fps)) * 1e6 / fps), dtype=np.int64)
 
 
 def clip(pts: NDArray[np.int64], **signals: NDArray[np.float32]) -> Performance:
@@ -25,7 +25,7 @@ def clip(pts: NDArray[np.int64], **signals: NDArray[np.float32]) -> Performance:
 
 
 def head(yaw: Float64, pitch: Float64) -> NDArray[np.float32]:
-    return np.radians(np.stack([yaw, pitch, 0 * yaw], axis=1)).astype(np.float32)
+    return np.asarray(np.radians(np.stack([yaw, pitch, 0 * yaw], axis=1)), dtype=np.float32)
 
 
 def burst(seconds: Float64, start: float, cycles: float, hz: float, degrees: float) -> Float64:
@@ -71,7 +71,7 @@ def lids(pts: NDArray[np.int64], *blinks: float, depth: float = 0.6, held: float
     opening = 0.3 + 0.02 * np.sin(2 * np.pi * 0.3 * seconds)
     for at in blinks:
         opening *= 1 - depth * np.clip(1.5 - np.maximum(np.abs(seconds - at) - held, 0) / 0.08, 0, 1)
-    return opening
+    return np.asarray(opening)
 
 
 def seen(pts: NDArray[np.int64], left: Float64, right: Float64) -> Performance:
