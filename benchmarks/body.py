@@ -128,8 +128,8 @@ def real(fitter: BodyFitter, points: BodyPoints, folder: Path, keep: Path | None
 
     with tempfile.TemporaryDirectory() as scratch:
         out = keep or Path(scratch) / "dataset"
-        config = load_config(None, ["reconstruct.body=true", "run.engine=local", "media.enabled=false"])
-        run(folder, out, config)
+        settings = ["reconstruct.body=true", "run.engine=local", "media.enabled=false", "overlay.enabled=false"]
+        run(folder, out, load_config(None, settings))
         body, hands, shown, both, fingers, accepted, rows = [], [], [], [], [], 0, 0
         seen = np.zeros(3, int)
         index = {row["clip_id"]: row for row in pq.read_table(out / "index.parquet").to_pylist()}
