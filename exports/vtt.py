@@ -22,7 +22,8 @@ def vtt(text: Transcription) -> str:
         for word in line.words:
             # a stamp must lie inside its cue, after the one before
             later = isinstance(word, Interval) and word.start_us > line.start_us
-            parts.append((f"<{stamp(word.start_us, '.')}>" if later else "") + word.label.translate(_ESCAPES))
+            label = word.label.translate(_ESCAPES)
+            parts.append(f"<{stamp(word.start_us, '.')}>{label}" if isinstance(word, Interval) and later else label)
         blocks.append(f"{start} --> {end}\n{' '.join(parts)}\n")
     return "\n".join(blocks)
 

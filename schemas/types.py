@@ -294,9 +294,14 @@ class Transcription:
     @property
     def spoken(self) -> tuple[Interval | UntimedWord, ...]:
         """All words in their order."""
-        placed = [((word.after, 0, place), word) for place, word in enumerate(self.untimed)]
-        timed = [((place, 1, 0), word) for place, word in enumerate(self.words)]
-        return tuple(word for _, word in sorted([*placed, *timed], key=lambda pair: pair[0]))
+        merged: list[Interval | UntimedWord] = []
+        waiting, reached = sorted(self.untimed, key=lambda word: word.after), 0
+        for place, word in enumerate(self.words):
+            while reached < len(waiting) and waiting[reached].after <= place:
+                merged.append(waiting[reached])
+                reached += 1
+            merged.append(word)
+        return (*merged, *waiting[reached:])
 
     @property
     def text(self) -> str:

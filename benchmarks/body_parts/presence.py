@@ -27,9 +27,10 @@ WRISTS: Final = (20, 21)
 
 def plain_hands(video: Path, start_us: int, end_us: int) -> list[list[Float64]]:
     """For every frame of a span, the hands (21, 2) in pixels that plain MediaPipe sees."""
+    hands = quiet.solutions().hands
     with quiet.quiet():
-        network = quiet.solutions().hands.Hands(max_num_hands=2)
-    frames = []
+        network = hands.Hands(max_num_hands=2)
+    frames: list[list[Float64]] = []
     with Reader(video) as reader:
         for _, rgb in reader.frames(start_us, end_us):
             found = network.process(rgb)

@@ -82,7 +82,8 @@ def _tell(clip: Clip) -> _Told:
         samples = clip.audio(RATE, mono=True)[0].reshape(-1) if clip.index["has_audio"] else None
     except DatasetError:  # without media
         samples = None
-    words, phones = (tuple(_interval(row) for row in rows) for rows in (clip.words(), clip.phones()))
+    spoken = ([row for row in rows if row["start_us"] is not None] for rows in (clip.words(), clip.phones()))
+    words, phones = (tuple(_interval(row) for row in rows) for rows in spoken)
     names = () if weights is None else ARKIT_NAMES
     found = Performance(pts_us, clip.duration_us, valid, names, weights, samples=samples, words=words, phones=phones)
     face = voice = None
