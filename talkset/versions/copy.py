@@ -49,25 +49,25 @@ def copy_version(
     with new_folder(out) as staging:
         complete = {**make_facts([source], operation, parameters, name=None, version=version), **(facts or {})}
         extra, extra_index = (*sharded[len(SHARDED) :], *new_sharded), (*single, *new_single)
-        with DatasetFiles(staging, complete, source.config_yaml, source.shards, extra, extra_index) as files:
+        with DatasetFiles(staging, complete, source.config_yaml, source.shards, extra, extra_index) as writer:
             hashes: dict[str, str] = {}
             measured = Statistics()
             for part in source.part_names:
-                hashes |= link_parts(source, files, [table.name for table in sharded], part)
+                hashes |= link_parts(source, writer, [table.name for table in sharded], part)
                 for table in new_sharded:
-                    _add_part(source, files, part, table, values, measured)
-                files.close_part()
-            _write_index(source, files, index, single, new_single, values)
+                    _add_part(source, writer, part, table, values, measured)
+                writer.close_part()
+            _write_index(source, writer, index, single, new_single, values)
             for table in LONG:
                 for group in source.row_groups(f"{table.name}.parquet"):
-                    files.write(table.name, group)
+                    writer.write(table.name, group)
             for name, content in (files or {}).items():
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(staging / name, content)
             hashes |= adopt_files(source, staging)
             _merge_signals(stats, measured.summary())
             figure = source.root / MOTION_FIGURE
-            files.finish(hashes, stats, figure.read_bytes() if figure.is_file() else None)
+            writer.finish(hashes, stats, figure.read_bytes() if figure.is_file() else None)
     return out
 
 
