@@ -38,7 +38,8 @@ def copy_version(
 
     `index` changes the row groups of the index. `added` is the table of a new column, named `columns/<name>`, and
     `values` makes its rows: from rows of the index when `added` has no frames, else from rows of params. `facts` go
-    into dataset.json, `files` (by path in the folder) stand beside those of the source, or in their place. Raises UsageError when `out` exists, TalksetError for damage or a full disk.
+    into dataset.json, `files` (by path in the folder) stand beside those of the source, or in their place.
+    Raises UsageError when `out` exists, TalksetError for damage or a full disk.
     """
     sharded = [*SHARDED, *source.sidecar_tables("params")]
     single = list(source.sidecar_tables("index"))
