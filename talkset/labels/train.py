@@ -123,7 +123,8 @@ def cross_validated(table: Table, emotion: Int64, groups: Sequence[str]) -> Trai
 
 def fit_logistic(inputs: Float64, truth: Int64, classes: int, pull: float) -> tuple[Float64, Float64]:
     """Weights (F, C) and bias (C,) of a multinomial logistic regression with a quadratic pull to zero; all classes
-    count alike, however frequent."""
+    count alike, however frequent.
+    """
     given, wanted = torch.as_tensor(inputs), torch.as_tensor(truth)
     counts = np.bincount(truth, minlength=classes)
     share = torch.as_tensor(1 / np.maximum(counts, 1))[wanted]
