@@ -68,10 +68,5 @@ def test_guidance_is_the_weighted_sum_of_predictions_and_skips_what_cancels() ->
     values: dict[tuple[bool, ...], float] = {
         (no, no, no): none, (yes, no, no): one, (yes, yes, no): two, (yes, yes, yes): three,
     }  # fmt: skip
-        (False,) * 3: none,
-        (True, False, False): one,
-        (True, True, False): two,
-        (True,) * 3: three,
-    }
     assert sum(weight * values[given] for given, weight in weights.items()) == pytest.approx(expected)
     assert len(guided((1.0, 1.0, 2.0))) == 2
