@@ -33,6 +33,7 @@ TARGET_RESIDUAL_M: Final = 0.0001
 """RMS distance of the morphed mesh from the skinned one that is good enough."""
 MAX_COMPONENTS: Final = 12
 CHUNK: Final = 64
+JOINTS: Final = ("neck_pose", "jaw_pose", "left_eye_pose", "right_eye_pose")
 FLIP: Final = np.array([1.0, -1.0, -1.0])
 """Camera axes (y down, z forward) to glTF's (y up, z towards the viewer)."""
 
@@ -156,7 +157,7 @@ def _glb(document: dict[str, Any], binary: bytes) -> bytes:
 def _held(valid: NDArray[np.bool_]) -> NDArray[np.int64]:
     """For each frame the last valid one, before the first of them the first."""
     known = np.flatnonzero(valid)
-    return known[np.maximum(np.searchsorted(known, np.arange(len(valid)), side="right") - 1, 0)]
+    return np.asarray(known[np.maximum(np.searchsorted(known, np.arange(len(valid)), side="right") - 1, 0)])
 
 
 def _morphs(
@@ -196,11 +197,9 @@ def _skinned(model: HeadModel, track: HeadTrack, frames: NDArray[np.int64]) -> F
     """(n, V, 3) metres without the root's rotation and place."""
     skinning = prepare(model)
     zero = torch.zeros(len(frames), 3)
-    poses = [
-        torch.as_tensor(getattr(track, n)[frames]) for n in ("neck_pose", "jaw_pose", "left_eye_pose", "right_eye_pose")
-    ]
-    expression = torch.as_tensor(track.expression[frames])
-    return np.asarray(skin(skinning, torch.as_tensor(track.shape), expression, zero, *poses, zero).numpy())
+    expression, shape = torch.as_tensor(track.expression[frames]), torch.as_tensor(track.shape)
+    neck, jaw, left, right = (torch.as_tensor(getattr(track, name)[frames]) for name in JOINTS)
+    return np.asarray(skin(skinning, shape, expression, zero, neck, jaw, left, right, zero).numpy())
 
 
 def _placed(model: HeadModel, track: HeadTrack, held: NDArray[np.int64]) -> tuple[Float32, Float32]:

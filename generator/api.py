@@ -138,7 +138,8 @@ class Speaker:
 
     def latency_s(self, hop: int = STREAM_HOP) -> float:
         """How much later than its sound a frame of `stream` is final, in seconds, the computing not counted."""
-        conditions = Conditions(*(torch.zeros(1, n) for n in (1, 1, 1)), (0,))
+        nothing = torch.zeros(1, 1)
+        conditions = Conditions(nothing, nothing, nothing, (0,))
         return Session(self.generator, conditions, hop=hop).latency_s
 
     def bounded(self, vectors: Tensor) -> dict[str, Float32]:

@@ -96,4 +96,4 @@ def _contexts(level: Float32) -> Float32:
 def copied(other: Float32, frames: int) -> Float32:
     """(T, D) another clip's motion from its start on, forwards and backwards in turn until it is long enough."""
     there_and_back = np.concatenate([other, other[::-1]])
-    return there_and_back[np.arange(frames) % len(there_and_back)]
+    return np.asarray(there_and_back[np.arange(frames) % len(there_and_back)])

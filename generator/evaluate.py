@@ -319,7 +319,7 @@ def _mean(values: Sequence[float]) -> float:
 @torch.no_grad()
 def _style(encoder: StyleEncoder, vector: Float32) -> NDArray[np.float64]:
     code, _ = encoder(torch.as_tensor(vector)[None], torch.ones(1, len(vector), dtype=torch.bool))
-    return code[0].numpy().astype(np.float64)
+    return np.asarray(code[0].numpy(), np.float64)
 
 
 def _padded(features: Float32, frames: int) -> Tensor:

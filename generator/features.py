@@ -44,7 +44,7 @@ def mel_filters(count: int, fft: int, rate: int) -> Float64:
     grid = np.linspace(0, rate / 2, fft // 2 + 1)
     rise = (grid - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
     fall = (corners[2:, None] - grid) / (corners[2:] - corners[1:-1])[:, None]
-    return np.maximum(0.0, np.minimum(rise, fall))
+    return np.asarray(np.maximum(0.0, np.minimum(rise, fall)))
 
 
 def log_mel(samples: Float32, steps: int, fps: Fraction, first: int = 0, origin: int = 0) -> Float32:

@@ -5,8 +5,9 @@ Sums and counts are kept apart so that a batch in parts, or over several machine
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ ORDER: Final = {"params": 0, "velocity": 1, "smoothness": 2, "lips": 0, "lip_vel
 """Which difference over time a term is of."""
 
 
-def spread_out(points: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+def spread_out(points: NDArray[np.floating[Any]], count: int) -> NDArray[np.int64]:
     """Up to `count` of (N, 3) points, each the farthest from those before it; the first is the leftmost."""
     chosen = [int(points[:, 0].argmax())]
     distance = np.linalg.norm(points - points[chosen[0]], axis=1)
@@ -52,8 +53,8 @@ class Lips(nn.Module):
 
     def _on(self, device: torch.device) -> SkinningModel:
         if self._skinning.template.device != device:
-            moved = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in vars(self._skinning).items()}
-            self._skinning = SkinningModel(**moved)
+            tensors = {name: v.to(device) for name, v in vars(self._skinning).items() if isinstance(v, Tensor)}
+            self._skinning = dataclasses.replace(self._skinning, **tensors)
         return self._skinning
 
 
@@ -137,8 +138,8 @@ def loss_terms(
     """
     by_order = masks(valid, known)
     prediction = torch.where(known[..., None], clean, prediction.float())
-    scaled = [values if weights is None else values * weights for values in (clean, prediction)]
-    terms = {name: squared(*scaled, by_order[ORDER[name]], ORDER[name]) for name in TERMS[:3]}
+    there, here = (values if weights is None else values * weights for values in (clean, prediction))
+    terms = {name: squared(there, here, by_order[ORDER[name]], ORDER[name]) for name in TERMS[:3]}
     if config.lips or config.lip_velocity:
         with torch.no_grad():
             there = lips(clean, shape)

@@ -216,6 +216,6 @@ def _points(truth: Truth, model: HeadModel, talker: Talker) -> LandmarkTrack:
 
 def posed(skinning: Any, track: HeadTrack) -> torch.Tensor:
     """Camera-space vertices (T, n, 3) of a track."""
-    poses = [torch.as_tensor(getattr(track, name)) for name in POSES]
+    root, neck, jaw, left, right = (torch.as_tensor(getattr(track, name)) for name in POSES)
     shape, expression = torch.as_tensor(track.shape), torch.as_tensor(track.expression)
-    return skin(skinning, shape, expression, *poses, torch.as_tensor(track.translation))
+    return skin(skinning, shape, expression, root, neck, jaw, left, right, torch.as_tensor(track.translation))

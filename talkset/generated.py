@@ -178,7 +178,6 @@ def recogniser(model: HeadModel) -> Recognise | None:
     """
     from annotate.emotion import emotion_of
     from annotate.emotion.face import FaceJudge
-
     from annotate.performance import Performance
     from reconstruct.models.arkit import ARKIT_NAMES, to_arkit
 

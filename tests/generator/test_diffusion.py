@@ -64,6 +64,9 @@ def test_guidance_is_the_weighted_sum_of_predictions_and_skips_what_cancels() ->
     weights = dict(guided((1.5, 2.0, 3.0)))
     none, one, two, three = 10.0, 20.0, 23.0, 24.0  # predictions with 0, 1, 2, 3 conditions
     expected = none + 1.5 * (one - none) + 2.0 * (two - one) + 3.0 * (three - two)
-    values = {(False,) * 3: none, (True, False, False): one, (True, True, False): two, (True,) * 3: three}
+    yes, no = True, False
+    values: dict[tuple[bool, ...], float] = {
+        (no, no, no): none, (yes, no, no): one, (yes, yes, no): two, (yes, yes, yes): three,
+    }  # fmt: skip
     assert sum(weight * values[given] for given, weight in weights.items()) == pytest.approx(expected)
     assert len(guided((1.0, 1.0, 2.0))) == 2

@@ -6,14 +6,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from generator.features import MELS, PARTS, RATE_HZ, WIDTH, log_mel, make_extractor, mel_filters
 from generator.onsets import OWN, onsets_s
 from schemas.errors import UsageError
 
 
-def tone(hz: float, seconds: float) -> np.ndarray:  # type: ignore[type-arg]
-    return (0.3 * np.sin(2 * np.pi * hz * np.arange(int(RATE_HZ * seconds)) / RATE_HZ)).astype(np.float32)
+def tone(hz: float, seconds: float) -> NDArray[np.float32]:
+    return np.asarray(0.3 * np.sin(2 * np.pi * hz * np.arange(int(RATE_HZ * seconds)) / RATE_HZ), np.float32)
 
 
 def test_a_tone_is_in_the_band_of_its_pitch() -> None:

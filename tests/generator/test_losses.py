@@ -40,10 +40,10 @@ def test_lips_are_those_of_the_whole_model_and_carry_gradients(open_head: HeadMo
     found = lips(motion, shape)
     signals = layout.signals_of(motion.detach()[0])
     zero = torch.zeros(2, 3)
-    poses = [zero, zero, signals["jaw_pose"], signals["left_eye_pose"], signals["right_eye_pose"]]
-    whole = skin(prepare(open_head), shape[0], signals["expression"], *poses, zero)
+    jaw, left, right = (signals[name] for name in ("jaw_pose", "left_eye_pose", "right_eye_pose"))
+    whole = skin(prepare(open_head), shape[0], signals["expression"], zero, zero, jaw, left, right, zero)
     assert torch.allclose(found[0], 1e3 * whole[:, lips.ids], atol=1e-3)
-    found.sum().backward()  # type: ignore[no-untyped-call]
+    found.sum().backward()
     assert motion.grad is not None
     turned = motion.grad[0, :, layout.places("global_pose")]
     assert bool((turned == 0).all())

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from generator import metrics_gesture
 from schemas.errors import UsageError
 
 
-def path(speeds: list[float]) -> np.ndarray:  # type: ignore[type-arg]
+def path(speeds: list[float]) -> NDArray[np.float64]:
     """(T, 1, 3) a joint that moves along x at those speeds a frame."""
     place = np.concatenate([[0.0], np.cumsum(speeds)])
-    return np.stack([place, 0 * place, 0 * place], axis=1)[:, None]
+    return np.asarray(np.stack([place, 0 * place, 0 * place], axis=1)[:, None])
 
 
 def test_motion_beats_are_minima_of_relative_speed_above_the_threshold() -> None:
