@@ -6,8 +6,8 @@ cuts: joins, fades and dissolves with known frames, at even and uneven rates, ro
 frames carry their number. speakers: people side by side of whom one is heard, beside the biggest face and the plain
 correlation with loudness; voices whose owner is not seen. sync: known offsets of sound and picture. duplicates: copies
 and distinct clips. speed: times real time, and memory over videos of so many minutes. Truth is made of the evaluation
-recordings (TALKSET_EVAL_DATA, by default ../shared/eval beside the checkout). TALKSET_BENCHMARK_CACHE=DIR keeps videos of
-cuts and speakers and what was found in them. Exits with 1 when a limit is missed.
+recordings (TALKSET_EVAL_DATA, by default ../shared/eval beside the checkout). TALKSET_BENCHMARK_CACHE=DIR keeps videos
+of cuts and speakers and what was found in them. Exits with 1 when a limit is missed.
 """
 
 from __future__ import annotations

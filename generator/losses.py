@@ -53,7 +53,9 @@ class Lips(nn.Module):
 
     def _on(self, device: torch.device) -> SkinningModel:
         if self._skinning.template.device != device:
-            tensors = {name: v.to(device) for name, v in vars(self._skinning).items() if isinstance(v, Tensor)}
+            tensors: dict[str, Any] = {
+                name: v.to(device) for name, v in vars(self._skinning).items() if isinstance(v, Tensor)
+            }
             self._skinning = dataclasses.replace(self._skinning, **tensors)
         return self._skinning
 

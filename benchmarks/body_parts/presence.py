@@ -37,7 +37,7 @@ def plain_hands(video: Path, start_us: int, end_us: int) -> list[list[Float64]]:
             kept: list[Float64] = []
             pairs = zip(found.multi_hand_landmarks or (), found.multi_handedness or (), strict=True)
             for marks, _ in sorted(pairs, key=lambda pair: -pair[1].classification[0].score):
-                xy = np.array([(p.x, p.y) for p in marks.landmark]) * [rgb.shape[1], rgb.shape[0]]
+                xy = np.array([(p.x, p.y) for p in marks.landmark], np.float64) * [rgb.shape[1], rgb.shape[0]]
                 if all(apart(xy, other) > SAME for other in kept):
                     kept.append(xy)
             frames.append(kept)

@@ -62,7 +62,7 @@ def calibrate(model: HeadModel, cache: Path) -> None:
 
 def rest_of(clips: Sequence[Acted]) -> NDArray[np.float32]:
     """(52,) a speaker's face at rest, from all clips alike: nobody says which are neutral."""
-    return np.median([np.nanmedian(clip.surface, axis=0) for clip in clips], axis=0).astype(np.float32)
+    return np.asarray(np.median([np.nanmedian(clip.surface, axis=0) for clip in clips], axis=0), np.float32)
 
 
 def _of_fits(clips: Sequence[Acted], kind: str) -> Samples:
@@ -173,6 +173,6 @@ def _fit(inputs: Float64, emotion: NDArray[np.int64], weight: Float64, prior: fl
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     weights = (size * rules + own).detach().numpy()
     return np.asarray(weights), np.asarray(bias.detach().numpy())

@@ -97,7 +97,7 @@ def voice_of(clips: Sequence[Acted]) -> OwnVoice:
 
 def _near(take: NDArray[np.int64], place: int, truth: NDArray[np.int64], strength: Float64) -> NDArray[np.bool_]:
     """The clips of one level, and a third of the neutral ones."""
-    return (np.isclose(strength, LEVELS[place]) & (truth > 0)) | ((truth == 0) & (take == place))
+    return np.asarray((np.isclose(strength, LEVELS[place]) & (truth > 0)) | ((truth == 0) & (take == place)))
 
 
 def _judged(clip: Performance, *judges: EmotionClassifier) -> tuple[Float64, float]:

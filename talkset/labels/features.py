@@ -109,7 +109,7 @@ def _median(rows: Sequence[Float64 | None]) -> Float32 | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmedian(known, axis=0).astype(np.float32)
+        return np.asarray(np.nanmedian(known, axis=0), np.float32)
 
 
 def _interval(row: dict[str, Any]) -> Interval:

@@ -139,7 +139,7 @@ def fit_logistic(inputs: Float64, truth: Int64, classes: int, pull: float) -> tu
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     return np.asarray(weights.detach().numpy()), np.asarray(bias.detach().numpy())
 
 

@@ -145,7 +145,7 @@ def test_a_missing_modality_lowers_the_confidence(open_head: HeadModel) -> None:
     assert whole.label == "anger"
     place = EMOTIONS.index("anger")
     for without in ({"weights": None, "names": ()}, {"words": ()}):
-        partial = emotion_of(dataclasses.replace(clip, **without), judges)  # type: ignore[arg-type]
+        partial = emotion_of(dataclasses.replace(clip, **without), judges)
         assert partial is not None
         assert partial.track.clip[place] < whole.track.clip[place]
     mute = emotion_of(dataclasses.replace(clip, samples=None), judges)
