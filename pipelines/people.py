@@ -15,7 +15,7 @@ from pipelines.build import CLIP_STAGES, LABEL_STAGES, PERSON_STAGES
 from pipelines.ledger import DONE
 from pipelines.ordinary import with_ordinary
 from pipelines.results import Result, ResultStore, unpack
-from pipelines.session import Session
+from pipelines.session import Session, merged
 from pipelines.stage import ClipItem
 from pipelines.work import Step
 from schemas.config import FitConfig
@@ -43,9 +43,9 @@ def take_clips_of_people(session: Session, clips: Sequence[ClipItem]) -> tuple[l
 
 
 def _joined(before: tuple[Step, ...], after: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Steps of one pass over a clip and of a later one that goes further."""
+    """Steps of one pass over a clip and of a later one that goes further; what the first one made counts as made."""
     names = {step.stage for step in after}
-    return (*(step for step in before if step.stage not in names), *after)
+    return (*(step for step in before if step.stage not in names), *merged(before, after))
 
 
 def _take_fitted(session: Session, clips: Sequence[ClipItem]) -> tuple[list[ClipItem], Steps]:

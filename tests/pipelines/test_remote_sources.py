@@ -84,11 +84,15 @@ def test_content_that_did_not_change_makes_nothing_though_the_server_is_asked(fo
     assert (report.frames_made, report.written) == (0, False)
 
 
-def test_what_needs_no_picture_needs_no_file(folder: Path, server: Server) -> None:
+NO_SOUND = ("style.enabled=false", "semantics.enabled=false", "emotion.enabled=false")
+"""Labels that hear the sound again when the motion beside it has changed."""
+
+
+def test_what_needs_neither_picture_nor_sound_needs_no_file(folder: Path, server: Server) -> None:
     shutil.rmtree(folder / "cache" / "content")
     (folder / "cache" / "content").mkdir()
     before = len(server.requests)
-    report = again(folder, "fit.iterations=2", "media.enabled=false")
+    report = again(folder, "fit.iterations=2", "media.enabled=false", *NO_SOUND)
     assert [path for path, _ in server.requests[before:] if path != "/gone.mp4"] == []
     assert (report.accepted, report.frames_made, report.written) == (1, 0, True)
 

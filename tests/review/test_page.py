@@ -284,6 +284,8 @@ def test_words_without_times_are_shown_in_their_place(driver: Any, tmp_path: Pat
     said = dataclasses.replace(record.transcription, untimed=untimed)
     root = write_numbered(tmp_path / "data", [dataclasses.replace(record, transcription=said)])
     words = "[...document.querySelectorAll('#spoken .word')].map((word) => [word.textContent, word.className])"
+    driver.get("about:blank")
+    errors(driver)  # what the page of an earlier test said when its server went
     with served(root) as address:
         opened(driver, address, "clip_0001")
         pressed(driver, Keys.HOME, *[Keys.ARROW_RIGHT] * 3)  # 120 ms: in "blue"
