@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from generator.gesture_metrics import semantic_track, srgr, srgr_beat2022
+from generator.metrics_semantic import semantic_track, srgr, srgr_beat2022
 from schemas.errors import UsageError
 
 TRUTH = np.zeros((2, 2, 3))
