@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from schemas.errors import UsageError
+from schemas.settings import build, set_values, to_dict
 
 
 @dataclass(frozen=True)
@@ -169,48 +169,14 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> GeneratorConfig:
     """A named configuration with values set such as "train.steps=200". Raises UsageError with a suggestion."""
     if name not in CONFIGS:
         raise UsageError(f"unknown configuration {name!r}", f"Known: {', '.join(CONFIGS)}")
-    content = dataclasses.asdict(CONFIGS[name])
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        place: Any = content
-        *folders, last = key.split(".")
-        for folder in folders:
-            place = place.get(folder) if isinstance(place, dict) else None
-        if not equals or not isinstance(place, dict) or last not in place or isinstance(place[last], dict):
-            near = difflib.get_close_matches(key, list(_keys(content)), 1)
-            raise UsageError(f"{override!r} sets nothing", f"Write key=value{f', as {near[0]}=...' if near else ''}")
-        place[last] = _parsed(key, text, place[last])
+    content = to_dict(CONFIGS[name])
+    set_values(content, overrides, "See docs/generator.md")
     return from_dict(content)
-
-
-def _keys(content: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key, value in content.items():
-        found += _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
-    return found
-
-
-def _parsed(key: str, text: str, old: Any) -> Any:
-    try:
-        if isinstance(old, bool):
-            return {"true": True, "false": False}[text.lower()]
-        return type(old)(text)
-    except (ValueError, KeyError) as error:
-        raise UsageError(f"{key}={text!r} is no {type(old).__name__}", f"Write a value such as {old}") from error
 
 
 def from_dict(content: Mapping[str, Any]) -> GeneratorConfig:
     """The configuration that `dataclasses.asdict` gave, checked. Raises UsageError for one that cannot be."""
-    parts = {
-        "model": ModelConfig, "style": StyleConfig, "diffusion": DiffusionConfig, "loss": LossConfig,
-        "train": TrainConfig,
-    }  # fmt: skip
-    try:
-        made = GeneratorConfig(
-            **{key: parts[key](**value) if key in parts else value for key, value in content.items()}
-        )
-    except TypeError as error:
-        raise UsageError(f"this is no configuration of this talkset's generator ({error})", "Train again") from error
+    made = build(GeneratorConfig, content)
     _check(made)
     return made
 
@@ -225,7 +191,7 @@ def from_json(text: str) -> GeneratorConfig:
 
 def to_json(config: GeneratorConfig) -> str:
     """Text for a checkpoint."""
-    return json.dumps(dataclasses.asdict(config))
+    return json.dumps(to_dict(config))
 
 
 def _check(config: GeneratorConfig) -> None:

@@ -23,10 +23,11 @@ from pipelines.ledger import FAILED, Ledger
 from pipelines.output import MEDIA_FOLDERS, BuildNote
 from pipelines.report import Problem, RunReport, StageCount
 from pipelines.retry import conditions_of, worth_a_try
-from schemas.config import Config, to_dict
+from schemas.config import Config
 from schemas.errors import TalksetError
 from schemas.files import HIDDEN_FOLDER, named_errors, write_atomic
 from schemas.manifest import local_path
+from schemas.settings import to_dict
 from schemas.tables import SCHEMA_VERSION
 from schemas.types import Source
 

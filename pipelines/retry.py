@@ -7,8 +7,9 @@ import hashlib
 from pipelines.build import most_attempts
 from pipelines.keys import digest_of
 from pipelines.ledger import FAILED, Entry
-from schemas.config import Config, RetryConfig, to_dict
+from schemas.config import Config, RetryConfig
 from schemas.errors import TRANSIENT, UNCERTAIN, error_class
+from schemas.settings import to_dict
 
 UNCERTAIN_ATTEMPTS = 2
 JITTER = 0.5

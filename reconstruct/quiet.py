@@ -17,7 +17,7 @@ NOISE: Final = re.compile(
     rb"All log messages before absl|inference_feedback_manager|XNNPACK delegate|gl_context(_egl)?\.cc|"
     rb"landmark_projection_calculator|face_landmarker_graph|cuda|TF-TRT|oneDNN|Warp CUDA warning: Could not find",
 )
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def solutions() -> Any:
@@ -31,7 +31,10 @@ def solutions() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back what native code writes to stderr; on leaving, pass on every line that is not known noise."""
+    """Hold back what native code writes to stderr; on leaving, pass on every line that is not known noise.
+
+    One thread at a time; inside itself the inner one passes its lines on to the outer.
+    """
     with _lock, tempfile.TemporaryFile() as held:
         sys.stderr.flush()
         kept = os.dup(2)

@@ -6,13 +6,8 @@ cannot change a result (verbosity, worker count) must not live in a stage's sect
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import hashlib
-import json
-import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +16,7 @@ import yaml
 
 from schemas.errors import UsageError
 from schemas.label_config import EmotionConfig, LanguageModelConfig, MotionEventsConfig, SemanticsConfig, StyleConfig
+from schemas.settings import build, over, set_values, to_dict
 
 
 @dataclass(frozen=True)
@@ -539,26 +535,11 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
                 f"{path} must hold a mapping, got {type(loaded).__name__}", "Write `section: {key: value}`"
             )
         tree = loaded or {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise UsageError(f"override {override!r} has no '='", "Write --set section.key=value")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"override {override!r}: the value is not YAML", "Quote the value") from error
-        node = tree
-        *parents, leaf = key.strip().split(".")
-        for parent in parents:
-            child = node.setdefault(parent, {})
-            if not isinstance(child, dict):
-                raise UsageError(f"override {override!r}: {parent} is not a section", "See `talkset run --show-config`")
-            node = child
-        node[leaf] = value
+    set_values(tree, overrides, "See `talkset run --show-config`")
     profile = tree.pop("profile", None)
     if profile is not None:
-        tree = _over(_profile(profile), tree)
-    return typing.cast("Config", _build(Config, tree, ""))
+        tree = over(_profile(profile), tree)
+    return build(Config, tree)
 
 
 def _profile(name: Any) -> dict[str, Any]:
@@ -569,67 +550,6 @@ def _profile(name: Any) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", yaml.safe_load(text))
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections of both, the values of the second where both have one."""
-    merged = dict(below)
-    for key, value in above.items():
-        known = merged.get(key)
-        merged[key] = _over(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _build(kind: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if key not in hints:
-            close = difflib.get_close_matches(str(key), hints, n=1)
-            known = (
-                f"Did you mean {prefix}{close[0]}?" if close else f"Known keys: {', '.join(prefix + k for k in hints)}"
-            )
-            raise UsageError(f"unknown configuration key {name!r}", known)
-        hint = hints[key]
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(value, Mapping):
-                raise UsageError(f"configuration key {name!r} is a section, got {value!r}", f"Write {name}.field=value")
-            values[key] = _build(typing.cast("type[Any]", hint), value, f"{name}.")
-        else:
-            values[key] = _coerce(value, hint, name)
-    return kind(**values)
-
-
-def _coerce(value: Any, hint: Any, name: str) -> Any:
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in allowed:
-        return None
-    if isinstance(value, bool):
-        if bool in allowed:
-            return value
-    elif isinstance(value, int) and float in allowed:
-        return float(value)
-    elif isinstance(value, str) and float in allowed:
-        try:  # YAML 1.1 reads 1e-3 as text
-            return float(value)
-        except ValueError:
-            pass
-    elif type(value) in allowed:
-        return value
-    expected = " or ".join("null" if kind is type(None) else kind.__name__ for kind in allowed)
-    raise UsageError(f"configuration key {name!r} must be {expected}, got {value!r}", f"Set {name} to a {expected}")
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration (or a section) as plain nested dictionaries, ready for YAML or JSON."""
-    return dataclasses.asdict(config)
-
-
 def dump_yaml(config: Config) -> str:
     """The resolved configuration as YAML text."""
     return yaml.safe_dump(to_dict(config), sort_keys=False)
-
-
-def digest(section: Any) -> str:
-    """16 hex digits that change when any value of the section changes."""
-    text = json.dumps(to_dict(section), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

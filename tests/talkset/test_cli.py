@@ -16,7 +16,8 @@ import yaml
 from talking_clips import people, write_clip
 
 from reconstruct.video import frames
-from schemas.config import Config, to_dict
+from schemas.config import Config
+from schemas.settings import to_dict
 from schemas.verify import verify_dataset
 from talkset import cli
 
