@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from annotate.network_file import one_thread_session
 from annotate.sound import RATE, Sound, as_sound
 from schemas.errors import TalksetError
 from schemas.types import Float32, Span
@@ -79,14 +80,10 @@ def overlap_us(spans: tuple[Span, ...], start_us: int, end_us: int) -> int:
 @functools.cache
 def _network() -> Any:
     """The session; it holds no state between calls."""
-    import onnxruntime
-
     package = importlib.util.find_spec("silero_vad")
     folders = list(package.submodule_search_locations or []) if package else []
     path = Path(*folders[:1], "data", "silero_vad_16k_sequence.onnx")
     if not folders or not path.is_file():
         message = f"the speech-activity network {path.name} is not installed"
         raise TalksetError("missing_model", message, "Install the package silero-vad, 6.2 or later")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return one_thread_session(path)

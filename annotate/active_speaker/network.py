@@ -6,8 +6,7 @@ take the same input, and the released pipeline of TalkNet says how faces are cut
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotate.active_speaker.base import Face, Heard
+from annotate.network_file import NetworkFile
 from annotate.sound import RATE
 from annotate.sync.syncnet import mfcc
-from schemas.errors import TalksetError, UsageError
-from schemas.files import sha256_file
+from schemas.errors import TalksetError
 from schemas.types import Float32
 
 UInt8 = NDArray[np.uint8]
-Network = Callable[[Float32, Float32], NDArray[Any]]
 
 FPS: Final = 25
 CROP_PX: Final = 112
@@ -49,7 +47,7 @@ class NetworkJudge:
 
     def __init__(self, backend: str, weights: str) -> None:
         self.name = weights_name(backend, weights)
-        self._run = _load(Path(weights))
+        self._run = _file(weights).load(("audio", "video"))
 
     def log_odds(self, faces: Sequence[Face], heard: Heard) -> list[Float32]:
         """See `ActiveSpeaker.log_odds`. Raises TalksetError corrupt_data where the network gives another shape."""
@@ -98,17 +96,11 @@ def face_crop(rgb: UInt8, box_xywh: Sequence[float], size: int = CROP_PX) -> UIn
 
 def weights_name(backend: str, weights: str) -> str:
     """Backend and hash of the weights. Raises TalksetError missing_model where there is no such file."""
-    path = Path(weights)
-    if not path.is_file():
-        message = f"speaker.weights_path={weights} does not exist"
-        raise TalksetError("missing_model", message, "Give a TorchScript or ONNX file")
-    return f"{backend}-{_hash(path, path.stat().st_mtime_ns)}"
+    return f"{backend}-{_file(weights).fingerprint()}"
 
 
-@functools.lru_cache(maxsize=4)
-def _hash(path: Path, mtime_ns: int) -> str:
-    del mtime_ns  # a file that is written again is read again
-    return sha256_file(path)[:16]
+def _file(weights: str) -> NetworkFile:
+    return NetworkFile(Path(weights), "speaker.weights_path", "docs/segmentation.md")
 
 
 def _cepstra(heard: Heard, start_us: int, pictures: int) -> Float32:
@@ -120,46 +112,3 @@ def _cepstra(heard: Heard, start_us: int, pictures: int) -> Float32:
     padded = np.pad(read, (min(count, low - first), 0))
     samples = np.pad(padded, (0, max(0, count - len(padded))))[:count]
     return np.asarray(mfcc(samples)[: 4 * pictures], np.float32)
-
-
-def _load(path: Path) -> Network:
-    if path.suffix == ".onnx":
-        return _onnx(path)
-    if path.suffix in (".pt", ".pth"):
-        return _torch_script(path)
-    raise UsageError(f"speaker.weights_path={path} is neither TorchScript nor ONNX", "Give a .pt, .pth or .onnx file")
-
-
-def _onnx(path: Path) -> Network:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        names = {given.name for given in session.get_inputs()}
-    except Exception as error:  # onnxruntime's own classes have no common base but this
-        raise _unreadable(path, error) from error
-    if names != {"audio", "video"}:
-        raise _unreadable(path, ValueError(f"its inputs are {sorted(names)}, not audio and video"))
-    return lambda audio, video: np.asarray(session.run(None, {"audio": audio, "video": video})[0])
-
-
-def _torch_script(path: Path) -> Network:
-    import torch
-
-    try:
-        module: Any = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-    def run(audio: Float32, video: Float32) -> NDArray[Any]:
-        with torch.inference_mode():
-            return np.asarray(module(torch.from_numpy(audio), torch.from_numpy(video)).cpu().numpy())
-
-    return run
-
-
-def _unreadable(path: Path, error: Exception) -> TalksetError:
-    message = f"speaker.weights_path={path} cannot be loaded ({str(error).splitlines()[0]})"
-    return TalksetError("corrupt_data", message, "Export the network as docs/segmentation.md says")

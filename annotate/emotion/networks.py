@@ -1,6 +1,6 @@
 """Emotion by real networks from local files: HSEmotion-like ones on face crops, wav2vec2-like ones on sound.
 
-ONNX graphs (.onnx) and, for sound, TorchScript modules (.pt, .pth) of one input and one output. Faces: (N, 3, S, S)
+ONNX graphs (.onnx) and TorchScript modules (.pt, .pth) of one input and one output. Faces: (N, 3, S, S)
 float32 RGB with ImageNet's mean and deviation. Sound: (1, samples) float32 at 16 kHz with zero mean and unit variance.
 The output is (N, C) logits in the order of `labels`, of which `valence` and `arousal` are values in -1..1 and not
 logits, and names that are no class of ours (`other`, `dominance`) are left out.
@@ -8,7 +8,7 @@ logits, and names that are no class of ours (`other`, `dominance`) are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotate.emotion.base import HOP_S, NUM, Float64, Opinion, Pictures
+from annotate.network_file import NetworkFile
 from annotate.performance import Performance
 from annotate.sound import RATE
 from schemas.errors import TalksetError, UsageError
-from schemas.files import sha256_file
 from schemas.labels import EMOTIONS
 from schemas.types import Float32
 
@@ -39,7 +39,6 @@ RELIABILITY: Final = 0.7
 """Nets trained on pictures of the web are right in two of three cases on faces of another source."""
 UNHEARD: Final = -4.0
 """Log odds of a class that the network does not know, against one it knows."""
-Network = Callable[[Float32], NDArray[Any]]
 
 
 class FaceNetwork:
@@ -48,8 +47,9 @@ class FaceNetwork:
     def __init__(self, path: str, labels: Sequence[str] = HSEMOTION) -> None:
         self.name = f"face:{network_name(path)}"
         self._labels = checked_labels(labels)
-        self._run, shape = _onnx(_existing(path))
-        self._side = shape[-1] if len(shape) == 4 and isinstance(shape[-1], int) else SIDE_PX
+        file = _file(path)
+        self._run = file.load(("pictures",))
+        self._side = _side(file)
 
     def judge(self, clip: Performance, windows: Float64, pictures: Pictures | None = None) -> Opinion | None:
         """See the protocol; one picture in 0.2 s is looked at. None without pictures."""
@@ -79,8 +79,7 @@ class VoiceNetwork:
     def __init__(self, path: str, labels: Sequence[str] = WAV2VEC2) -> None:
         self.name = f"voice:{network_name(path)}"
         self._labels = checked_labels(labels)
-        file = _existing(path)
-        self._run = _torch_script(file) if file.suffix in (".pt", ".pth") else _onnx(file)[0]
+        self._run = _file(path).load(("samples",))
 
     def judge(self, clip: Performance, windows: Float64, pictures: Pictures | None = None) -> Opinion | None:
         """See the protocol; the windows are heard one by one. None without sound."""
@@ -106,8 +105,18 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 def network_name(path: str) -> str:
     """Name and hash of the file. Raises TalksetError missing_model where there is none."""
-    file = _existing(path)
-    return f"{file.stem}-{sha256_file(file)[:12]}"
+    file = _file(path)
+    return f"{file.path.stem}-{file.fingerprint(12)}"
+
+
+def _file(path: str) -> NetworkFile:
+    return NetworkFile(Path(path), "emotion network", "docs/labels.md")
+
+
+def _side(file: NetworkFile) -> int:
+    """Side of the pictures that the network takes, where its file says it."""
+    shape: list[Any] = file.session().get_inputs()[0].shape if file.is_graph() else []
+    return shape[-1] if len(shape) == 4 and isinstance(shape[-1], int) else SIDE_PX
 
 
 def face_input(rgb: NDArray[np.uint8], box_xywh: Float32, side: int) -> Float32:
@@ -148,43 +157,3 @@ def _checked(output: NDArray[Any], rows: int, labels: Sequence[str], name: str) 
         message = f"{name} gave an output of shape {values.shape}, its labels ask for ({rows}, {len(labels)})"
         raise TalksetError("corrupt_data", message, "Name one label for each output, in its order")
     return values
-
-
-def _existing(path: str) -> Path:
-    file = Path(path)
-    if not file.is_file():
-        raise TalksetError("missing_model", f"the emotion network {path} does not exist", "Check the path")
-    return file
-
-
-def _onnx(path: Path) -> tuple[Network, list[Any]]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        [given] = session.get_inputs()
-    except Exception as error:  # onnxruntime's own classes have no common base but this
-        raise _unreadable(path, error) from error
-    return lambda values: np.asarray(session.run(None, {given.name: values})[0]), list(given.shape)
-
-
-def _torch_script(path: Path) -> Network:
-    import torch
-
-    try:
-        module: Any = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-    def run(values: Float32) -> NDArray[Any]:
-        with torch.inference_mode():
-            return np.asarray(module(torch.from_numpy(values)).cpu().numpy())
-
-    return run
-
-
-def _unreadable(path: Path, error: Exception) -> TalksetError:
-    message = f"the emotion network {path} cannot be loaded ({str(error).splitlines()[0]})"
-    return TalksetError("corrupt_data", message, "Export the network as docs/labels.md says")

@@ -9,15 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from annotate.network_file import NetworkFile
 from annotate.sync.base import NOTHING, RATE, Face, SyncEstimate
-from schemas.errors import TalksetError, UsageError
-from schemas.files import sha256_file
 from schemas.types import Float32, Int64
 
 Float64 = NDArray[np.float64]
@@ -59,11 +58,9 @@ class SyncNet:
     """
 
     def __init__(self, weights: str, range_ms: int = 500) -> None:
-        path = Path(weights)
-        if not path.is_file():
-            raise TalksetError("missing_model", f"sync.weights_path={weights} does not exist", "Give SyncNet's weights")
-        self._name = f"syncnet-{sha256_file(path)[:16]}"
-        self._network = _load(path)
+        file = NetworkFile(Path(weights), "sync.weights_path", "docs/quality.md")
+        self._name = f"syncnet-{file.fingerprint()}"
+        self._network: _Network = _Graph(file) if file.is_graph() else _Module(file)
         self.range_ms = range_ms
 
     @property
@@ -197,23 +194,13 @@ def _nearest(steps: NDArray[np.int64], distance: Float64) -> SyncEstimate:
     return SyncEstimate(offset, float(1 - distance[best] / np.median(known)))
 
 
-def _load(path: Path) -> _Network:
-    if path.suffix == ".onnx":
-        return _Onnx(path)
-    if path.suffix in (".pt", ".pth"):
-        return _TorchScript(path)
-    raise UsageError(f"sync.weights_path={path} is neither TorchScript nor ONNX", "Give a .pt, .pth or .onnx file")
-
-
-class _TorchScript:
-    def __init__(self, path: Path) -> None:
-        import torch
-
+class _Module:
+    def __init__(self, file: NetworkFile) -> None:
+        module = file.module()
         try:
-            self._module: Any = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-            self._parts = self._module.forward_lip, self._module.forward_aud
-        except (RuntimeError, AttributeError) as error:
-            raise _no_syncnet(path, error) from error
+            self._parts = module.forward_lip, module.forward_aud
+        except AttributeError as error:
+            raise file.unreadable(f"it is no SyncNet: {error}") from error
 
     def lips(self, pictures: Float32) -> Float32:
         return self._run(0, pictures)
@@ -228,20 +215,13 @@ class _TorchScript:
             return np.asarray(self._parts[part](torch.from_numpy(np.ascontiguousarray(values))).numpy(), np.float32)
 
 
-class _Onnx:
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its errors have no common class
-            raise _no_syncnet(path, error) from error
+class _Graph:
+    def __init__(self, file: NetworkFile) -> None:
+        self._session = file.session()
         names = {i.name for i in self._session.get_inputs()} | {o.name for o in self._session.get_outputs()}
         wanted = {"lip", "aud", "lip_embedding", "aud_embedding"}
         if not wanted <= names:
-            raise _no_syncnet(path, f"it has {', '.join(sorted(names))}")
+            raise file.unreadable(f"it is no SyncNet: it has {', '.join(sorted(names))}")
 
     def lips(self, pictures: Float32) -> Float32:
         silence = np.zeros((1, 1, CEPSTRA, 4 * WINDOW), np.float32)
@@ -250,7 +230,3 @@ class _Onnx:
     def sound(self, cepstra: Float32) -> Float32:
         black = np.zeros((1, 3, WINDOW, SIZE_PX, SIZE_PX), np.float32)
         return np.asarray(self._session.run(["aud_embedding"], {"lip": black, "aud": cepstra})[0], np.float32)
-
-
-def _no_syncnet(path: Path, why: object) -> TalksetError:
-    return TalksetError("corrupt_data", f"{path} is no SyncNet ({why})", "docs/quality.md says what the file must hold")

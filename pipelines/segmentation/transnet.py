@@ -6,7 +6,6 @@ go in and predictions come out as in the released inference code: windows of 100
 
 from __future__ import annotations
 
-import functools
 import itertools
 from array import array
 from collections import deque
@@ -18,13 +17,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from annotate.network_file import NetworkFile
 from pipelines.segmentation.shots import ShotFinder, Shots
-from schemas.errors import TalksetError, UsageError
-from schemas.files import sha256_file
-from schemas.types import Float32, Span
+from schemas.errors import TalksetError
+from schemas.types import Span
 
 UInt8 = NDArray[np.uint8]
-Network = Callable[[UInt8], Float32]
+Network = Callable[[UInt8], NDArray[Any]]
 """(1, 100, 27, 48, 3) pictures -> (100,) logits."""
 
 SIZE: Final = (48, 27)
@@ -107,17 +106,7 @@ def divided(certainty: NDArray[Any], times: list[int]) -> Shots:
 
 def weights_name(weights: str) -> str:
     """Backend and hash of the weights. Raises TalksetError missing_model where there is no such file."""
-    path = Path(weights)
-    if not path.is_file():
-        message = f"segment.shot_weights_path={weights} does not exist"
-        raise TalksetError("missing_model", message, "Give a TorchScript or ONNX file")
-    return f"transnetv2-{_hash(path, path.stat().st_mtime_ns)}"
-
-
-@functools.lru_cache(maxsize=4)
-def _hash(path: Path, mtime_ns: int) -> str:
-    del mtime_ns  # a file that is written again is read again
-    return sha256_file(path)[:16]
+    return f"transnetv2-{_file(weights).fingerprint()}"
 
 
 def load_network(weights: str) -> Network:
@@ -126,47 +115,8 @@ def load_network(weights: str) -> Network:
     What is not a single tensor is a sequence whose first member are the logits of single frames, (1, 100, 1). Raises
     TalksetError missing_model or corrupt_data for a file that cannot be read, UsageError for another kind of file.
     """
-    path = Path(weights)
-    weights_name(weights)
-    if path.suffix == ".onnx":
-        return _onnx(path)
-    if path.suffix in (".pt", ".pth"):
-        return _torch_script(path)
-    message = f"segment.shot_weights_path={path} is neither TorchScript nor ONNX"
-    raise UsageError(message, "Give a .pt, .pth or .onnx file")
+    return _file(weights).load(("frames",))
 
 
-def _onnx(path: Path) -> Network:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        (given,) = session.get_inputs()
-    except Exception as error:  # onnxruntime's own classes have no common base but this
-        raise _unreadable(path, error) from error
-    kind = np.float32 if given.type == "tensor(float)" else np.uint8
-    return lambda pictures: np.asarray(session.run(None, {given.name: pictures.astype(kind)})[0], np.float32)
-
-
-def _torch_script(path: Path) -> Network:
-    import torch
-
-    try:
-        module: Any = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-    def run(pictures: UInt8) -> Float32:
-        with torch.inference_mode():
-            output = module(torch.from_numpy(pictures))
-        first = output[0] if isinstance(output, tuple | list) else output
-        return np.asarray(first.cpu().numpy(), np.float32)
-
-    return run
-
-
-def _unreadable(path: Path, error: Exception) -> TalksetError:
-    message = f"segment.shot_weights_path={path} cannot be loaded ({str(error).splitlines()[0]})"
-    return TalksetError("corrupt_data", message, "Export the network as docs/segmentation.md says")
+def _file(weights: str) -> NetworkFile:
+    return NetworkFile(Path(weights), "segment.shot_weights_path", "docs/segmentation.md")
