@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from pipelines.download.fetch import shown
+from pipelines.download.uris import shown
 from pipelines.lock import OWNER_NAME
 from pipelines.results import ARRAYS, Result, ResultStore
 from schemas.files import HIDDEN_FOLDER

@@ -18,7 +18,7 @@ from pipelines.build import REVIEW_STAGES
 from pipelines.checks import check_config
 from pipelines.copies import find_copies_of_run
 from pipelines.digests import MODELS_FOLDER, bundled_models, describe_models, library_versions, model_digests
-from pipelines.engine import make_engine
+from pipelines.engines.make import make_engine
 from pipelines.events import EventLog
 from pipelines.finished import FinishedNote
 from pipelines.keys import output_digest

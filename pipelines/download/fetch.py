@@ -5,37 +5,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from pipelines.download.answer import Answer, check_head
 from pipelines.download.cache import Cache, Fetched, Partial, Record, check_hash
-from pipelines.download.sniff import is_no_video, page_title, sniff
+from pipelines.download.sniff import sniff
+from pipelines.download.uris import SCHEMES, is_remote, shown
 from schemas.config import DownloadConfig
 from schemas.errors import TalksetError
 from schemas.files import sha256_file
 
 LOGGER = logging.getLogger(__name__)
-SCHEMES: Final = ("http", "https", "s3", "gs")
 PASSING: Final = frozenset({"rate_limited", "unavailable", "too_slow"})
 """Reasons that may go away by themselves."""
-_SECRET: Final = re.compile(r"key|token|secret|passw|signature|credential|^sig$|^auth", re.IGNORECASE)
-"""Names of query parameters that open a door: presigned addresses of S3, Google and Azure, access tokens."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a server gave besides the bytes."""
-
-    final_uri: str
-    etag: str | None = None
-    last_modified: str | None = None
-    unchanged: bool = False
-    """Whether it said that what is known of the URI is still true, and gave no bytes."""
 
 
 def fetch(
@@ -109,11 +94,6 @@ def content_path(sha256: str, settings: DownloadConfig) -> Path:
     return cache_of(settings).path(sha256)
 
 
-def is_remote(uri: str) -> bool:
-    """Whether a URI of a manifest is to be fetched."""
-    return uri.partition("://")[0].lower() in SCHEMES and "://" in uri
-
-
 def known_sha256(uri: str, expected_sha256: str | None, settings: DownloadConfig) -> str | None:
     """Hash of what a URI gives, where that is known without asking: what is stored for it needs no file then.
 
@@ -136,33 +116,6 @@ def cache_of(settings: DownloadConfig) -> Cache:
 @functools.lru_cache(maxsize=4)
 def _cache(folder: Path, limit_bytes: float) -> Cache:
     return Cache(folder, limit_bytes)
-
-
-def shown(uri: str) -> str:
-    """A URI for messages: without user name, password and query, which may hold keys."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        return uri.partition("?")[0].rpartition("@")[2]
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else uri
-
-
-def public(uri: str) -> str:
-    """A URI for a data set that travels: what names the source stays, user, password and signatures do not.
-
-    Unlike `shown` it keeps the rest of the query, where video sites have their identifiers.
-    """
-    try:
-        parts = urlsplit(uri)
-        pairs = parse_qsl(parts.query, keep_blank_values=True)
-    except ValueError:
-        return shown(uri)
-    kept = [(name, value) for name, value in pairs if not _SECRET.search(name)]
-    host = parts.netloc.rpartition("@")[2]
-    if not parts.scheme or (host == parts.netloc and len(kept) == len(pairs)):
-        return uri
-    return urlunsplit((parts.scheme, host, parts.path, urlencode(kept), ""))
 
 
 def _close(held: Fetched | None) -> None:
@@ -199,19 +152,6 @@ def _transfer(uri: str, partial: Partial, known: Record | None, settings: Downlo
         if error.reason in ("not_a_video", "too_large", "gone"):
             partial.discard()
         raise
-
-
-def check_head(uri: str, head: bytes) -> str:
-    """Media type of what a URI gives, by its first bytes. Raises TalksetError not_a_video for what is surely none."""
-    mime = sniff(head)
-    if mime == "text/html":
-        title = page_title(head)
-        message = f"{shown(uri)} gives a web page{f' ({title!r})' if title else ''}, not a video"
-        remedy = "Give the address of the file itself, or set run.download.sites=true for the page of a video site"
-        raise TalksetError("not_a_video", message, remedy)
-    if is_no_video(mime):
-        raise TalksetError("not_a_video", f"{shown(uri)} gives {mime}, not a video", "Remove it from the manifest")
-    return mime
 
 
 def _settle(uri: str, partial: Partial, answer: Answer, expected: str | None, cache: Cache) -> Fetched:

@@ -26,10 +26,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import Url, parse_url
 
 from pipelines.download.addresses import allowed_hosts, checked_addresses
+from pipelines.download.answer import Answer, check_head
 from pipelines.download.cache import Cache, Partial, Record
-from pipelines.download.fetch import Answer, check_head, shown
 from pipelines.download.politeness import Hosts
 from pipelines.download.sniff import SNIFF_BYTES
+from pipelines.download.uris import shown
 from schemas.config import DownloadConfig
 from schemas.errors import TalksetError
 

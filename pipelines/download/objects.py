@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from pipelines.download.addresses import allowed_hosts, checked_addresses
+from pipelines.download.answer import Answer, check_head
 from pipelines.download.cache import Partial, Record
-from pipelines.download.fetch import Answer, check_head, shown
 from pipelines.download.sniff import SNIFF_BYTES
+from pipelines.download.uris import shown
 from schemas.config import DownloadConfig
 from schemas.errors import TalksetError
 

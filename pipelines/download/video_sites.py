@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from pipelines.child import Limits, call_in_child
 from pipelines.download.addresses import allowed_hosts, is_public
+from pipelines.download.answer import Answer
 from pipelines.download.cache import Cache, Partial
-from pipelines.download.fetch import Answer, shown
+from pipelines.download.uris import shown
 from schemas.config import DownloadConfig
 from schemas.errors import TalksetError
 

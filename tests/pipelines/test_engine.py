@@ -14,8 +14,9 @@ import pytest
 from ray import cloudpickle
 
 from pipelines.declarations import Environment, Needs, Resources
-from pipelines.engine import Crash, Engine, make_engine
+from pipelines.engine import Crash, Engine
 from pipelines.engines.local import LocalEngine
+from pipelines.engines.make import make_engine
 from schemas.config import RunConfig
 from schemas.errors import UsageError
 
