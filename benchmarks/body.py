@@ -36,7 +36,8 @@ from reconstruct.body.picture import BodyLook, render_body
 from reconstruct.body.points import BodyPoints
 from reconstruct.body.quality import beyond_limits
 from reconstruct.body.reprojection import reprojection_errors
-from reconstruct.models.registry import cache_folder, load_body
+from reconstruct.cache import cache_folder
+from reconstruct.models.registry import load_body
 from schemas.config import ReconstructConfig, load_config
 from schemas.types import BodyLandmarks
 from synthetic.body_evaluate import body_errors

@@ -41,7 +41,7 @@ def model_digests(config: Config) -> dict[str, str]:
     from annotate.emotion.make import judges_version
     from annotate.style import encoder_name
     from annotate.sync import make_estimator
-    from reconstruct import embedding_files
+    from reconstruct import embedding
     from reconstruct.landmarks import make_detector
     from reconstruct.models.user_models import official_digest
 
@@ -52,7 +52,7 @@ def model_digests(config: Config) -> dict[str, str]:
         "head_model": _head_model_sha256(config.fit.head_model),
         **source_digests(config),
         "detector": detector,
-        "embedding": f"v{embedding_files.VERSION}" + (f"-{given}" if given else ""),
+        "embedding": f"v{embedding.VERSION}" + (f"-{given}" if given else ""),
         "aligner": aligner,
         "sync": make_estimator(config.sync).name if config.sync.enabled else "",
         "emotion": judges_version(config.emotion) if config.emotion.enabled else "",
@@ -124,7 +124,7 @@ def bundled_models(config: Config, digests: Mapping[str, str]) -> dict[str, Path
 
     With them the rows mean the same on every machine, whatever is installed there. Licensed models never travel.
     """
-    from reconstruct.embedding_files import embedding_path
+    from reconstruct.embedding import embedding_path
 
     body = _travelling(config.reconstruct.body_model) if config.reconstruct.body else None
     bundled = {} if body is None else {body.path.name: body.path}

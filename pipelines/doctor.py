@@ -25,8 +25,9 @@ def examine() -> list[Finding]:
     """Versions, ffmpeg, models, landmark detectors, cores, space and cache folder."""
     import torch
 
+    from reconstruct.cache import cache_folder
     from reconstruct.landmarks import backend_states
-    from reconstruct.models.registry import cache_folder, entries
+    from reconstruct.models.registry import entries
 
     found = [Finding("python", (3, 10) <= sys.version_info[:2] < (3, 13), sys.version.split()[0])]
     found += [Finding(name, True, version) for name, version in sorted(library_versions().items())]

@@ -85,7 +85,7 @@ def _name(stage: str, key: str, suffix: str) -> str:
 
 
 def _place_of_copies(root: Path, url: str) -> Path:
-    from reconstruct.models.registry import cache_folder
+    from reconstruct.cache import cache_folder
 
     if (root / HIDDEN_FOLDER / OWNER_NAME).is_file():  # the driver's own note
         return root

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reconstruct.embedding import LOOKS, Detect, Embedding, eyes_of, photograph, stand
+from reconstruct.calibration import LOOKS, Detect, eyes_of, photograph, stand
+from reconstruct.embedding import Embedding
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.skinning import prepare
 from schemas.errors import TalksetError

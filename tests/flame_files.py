@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from reconstruct.embedding import closest_points
+from reconstruct.calibration import closest_points
 from reconstruct.models import flame, head_model
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.registry import load_model

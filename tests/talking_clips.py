@@ -41,7 +41,7 @@ def people() -> list[Pictures]:
 
 
 def _rendered(seed: int) -> Pictures:
-    from reconstruct.embedding import LOOKS, View, render_view
+    from reconstruct.calibration import LOOKS, View, render_view
     from reconstruct.models.registry import load_model
 
     model = load_model()

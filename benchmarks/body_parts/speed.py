@@ -17,7 +17,8 @@ from reconstruct.body.detect import BodyDetector
 from reconstruct.body.fit import BodyFitter
 from reconstruct.body.picture import BodyLook, render_body
 from reconstruct.body.quality import BodyChecks, body_quality
-from reconstruct.models.registry import cache_folder, load_body
+from reconstruct.cache import cache_folder
+from reconstruct.models.registry import load_body
 from schemas.config import ReconstructConfig
 from synthetic.body_motion import make_scene
 

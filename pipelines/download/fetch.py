@@ -107,7 +107,7 @@ def known_sha256(uri: str, expected_sha256: str | None, settings: DownloadConfig
 
 def cache_of(settings: DownloadConfig) -> Cache:
     """The cache that the configuration names."""
-    from reconstruct.models.registry import cache_folder
+    from reconstruct.cache import cache_folder
 
     folder = Path(settings.cache) if settings.cache else cache_folder() / "downloads"
     return _cache(folder, settings.cache_gb * 1e9)

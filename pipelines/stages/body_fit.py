@@ -74,7 +74,8 @@ def _fitter(config: ReconstructConfig) -> BodyFitter:
     """The body model with its landmarks, once in a process."""
     from reconstruct.body.calibrate import points_for
     from reconstruct.body.fit import BodyFitter
-    from reconstruct.models.registry import cache_folder, load_body
+    from reconstruct.cache import cache_folder
+    from reconstruct.models.registry import load_body
 
     model = load_body(config.body_model)
     return BodyFitter.of(model, points_for(model, config, cache_folder() / "embeddings"), config)

@@ -6,7 +6,8 @@ import logging
 
 import numpy as np
 
-from reconstruct.embedding import Embedding, cached_embedding, compute_embedding
+from reconstruct.calibration import compute_embedding
+from reconstruct.embedding import Embedding, cached_embedding
 from reconstruct.landmarks import make_detector
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.official import complete

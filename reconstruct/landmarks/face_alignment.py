@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from reconstruct import quiet
+from reconstruct.cache import cache_folder
 from reconstruct.landmarks.crops import CropDetector, Finder, Float64, Found, UInt8, padded_square
 from reconstruct.landmarks.fan import Fan
 from reconstruct.landmarks.files import file_sha256
 from reconstruct.landmarks.topology import IBUG_68
-from reconstruct.models.registry import cache_folder
 from schemas.config import LandmarkConfig
 from schemas.errors import TalksetError, UsageError
 

@@ -9,17 +9,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reconstruct.embedding import Embedding
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.safe_pickle import load_npy, load_npz
 from schemas.errors import TalksetError
-
-if TYPE_CHECKING:
-    from reconstruct.embedding import Embedding
 
 CONTOUR: Final = 17
 """Points 0-16 of iBUG's 68 run along the jaw and slide over the surface as the head turns."""
@@ -118,8 +116,6 @@ def _scattered(
     triangles[indices], barycentric[indices] = vertices, weights
     spread_m[indices], samples[indices] = spread, 1
     offset_m, response = np.zeros((total, 3), np.float32), np.zeros((total, 3, model.num_shape), np.float32)
-    from reconstruct.embedding import Embedding
-
     return Embedding(str(total), model.sha256, triangles, barycentric, spread_m, samples, offset_m, response)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
 from filelock import FileLock
 
+from reconstruct.cache import cache_folder
 from reconstruct.models import body_model, head_model, open_body, open_head
 from reconstruct.models.body_model import BodyModel
 from reconstruct.models.head_model import HeadModel
@@ -44,12 +43,6 @@ class Entry:
     """Official landmark embeddings that were added with it."""
     kind: str = "head"
     """head or body."""
-
-
-def cache_folder() -> Path:
-    """TALKSET_CACHE, or the user's cache directory."""
-    override = os.environ.get("TALKSET_CACHE")
-    return Path(override) if override else Path(platformdirs.user_cache_dir("talkset"))
 
 
 def open_head_path() -> Path:

@@ -15,11 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from filelock import FileLock
 
+from reconstruct.cache import cache_folder
+from reconstruct.embedding import Embedding, load_embedding, save_embedding
 from reconstruct.models import body_model, flame, head_model, official, open_body, open_head, smplx
 from reconstruct.models.body_model import BodyModel
 from reconstruct.models.flame import Finding
@@ -27,9 +29,6 @@ from reconstruct.models.head_model import HeadModel
 from reconstruct.models.safe_pickle import load_npy, load_npz, load_pickle
 from schemas.errors import TalksetError, UsageError
 from schemas.files import named_errors, partial_path, sha256_file, write_atomic
-
-if TYPE_CHECKING:
-    from reconstruct.embedding import Embedding
 
 LOGGER = logging.getLogger(__name__)
 RECORD: Final = "record.json"
@@ -69,8 +68,6 @@ class Record:
 
 def user_folder() -> Path:
     """Where the user's own models lie."""
-    from reconstruct.models.registry import cache_folder
-
     return cache_folder() / "models" / "user"
 
 
@@ -226,8 +223,6 @@ def _read_embeddings(paths: Sequence[Path], model: HeadModel) -> dict[Path, Embe
 
 def _put_embeddings(folder: Path, record: Record, read: Mapping[Path, Embedding]) -> Record:
     """Write embeddings into a model's folder; the record then names them."""
-    from reconstruct.embedding import save_embedding
-
     files, points = dict(record.embeddings), dict(record.points)
     for path, embedding in read.items():
         digest = sha256_file(path)
@@ -243,8 +238,6 @@ def official_embedding(model: HeadModel, detector: str) -> Embedding | None:
     Points that it leaves out have `samples` 0 and an infinite `spread_m`. Raises TalksetError("corrupt_data") for a
     damaged file.
     """
-    from reconstruct.embedding import load_embedding
-
     record, points = record_of(model.name), official.points_of(detector)
     if record is None or record.model_sha256 != model.sha256 or str(points) not in record.points:
         return None

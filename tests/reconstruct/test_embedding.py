@@ -12,18 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 from reconstruct.appearance import Look
-from reconstruct.embedding import (
+from reconstruct.calibration import (
     SIZE_PX,
-    Embedding,
     View,
-    cached_embedding,
     closest_points,
     compute_embedding,
     default_views,
     least_reprojection,
     render_view,
 )
-from reconstruct.embedding_files import embedding_path
+from reconstruct.embedding import Embedding, cached_embedding, embedding_path
 from reconstruct.landmarks import topology
 from reconstruct.landmarks.mediapipe import MediapipeDetector
 from reconstruct.models.head_model import HeadModel

@@ -71,7 +71,7 @@ def test_limits_are_sensible(open_head: HeadModel) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_closed_lid_covers_the_eye(open_head: HeadModel, side: str) -> None:
-    from reconstruct.embedding import LOOKS, View, render_view
+    from reconstruct.calibration import LOOKS, View, render_view
 
     def eyeball_pixels(blink: float) -> int:
         expressions = {f"eyeBlink{side.capitalize()}": blink}

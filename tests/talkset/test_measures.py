@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from reconstruct.embedding import LOOKS, Embedding, View, render_view
+from reconstruct.calibration import LOOKS, View, render_view
+from reconstruct.embedding import Embedding
 from reconstruct.landmarks.topology import interocular
 from reconstruct.models.head_model import HeadModel
 from reconstruct.reprojection import landmark_jitter, reprojected

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reconstruct.embedding import LOOKS, View, render_view
+from reconstruct.calibration import LOOKS, View, render_view
 from reconstruct.models.head_model import HeadModel
 from reconstruct.video import write_video
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from made_up_network import write_network
 
-from reconstruct.embedding import Embedding
-from reconstruct.embedding_files import embedding_path
+from reconstruct.embedding import Embedding, embedding_path
 from reconstruct.landmarks import embed, make_detector
 from reconstruct.landmarks.topology import IBUG_68
 from reconstruct.models.head_model import HeadModel
