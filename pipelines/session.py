@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pipelines.build import REVIEW_STAGES, SOURCE_STAGES, stages_named
-from pipelines.declarations import Needs, Pass, passes
+from pipelines.declarations import Needs
 from pipelines.download import content_path, is_remote, known_sha256, public
 from pipelines.engine import Crash, Engine, Task
 from pipelines.events import EventLog
 from pipelines.keys import source_unit
 from pipelines.ledger import FAILED, Entry, Ledger
+from pipelines.passes import Pass, passes
 from pipelines.report import NoProgress, Progress, RunReport
 from pipelines.results import ResultStore
 from pipelines.retry import allowed_attempts, conditions_of, wait_s, worth_a_try

@@ -6,12 +6,11 @@ failures beyond the error budget or could not go on, 2 the call itself is wrong.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +28,7 @@ from talkset.commands.runs import register as register_runs
 from talkset.commands.segment import register as register_segment
 from talkset.commands.train import register as register_train
 from talkset.commands.words import register as register_words
+from talkset.stdout import stdout_kept_clean
 from talkset.versions.commands import register as register_versions
 
 if TYPE_CHECKING:
@@ -382,20 +382,6 @@ def _run(manifest: Path, out: Path, config: Config, json_: bool) -> int:
         _print_json(report.to_json())
     _print_report(report)
     return 0 if report.within(config.run.error_budget) else 1
-
-
-@contextlib.contextmanager
-def stdout_kept_clean() -> Iterator[None]:
-    """Send what libraries print, natively or not, to stderr: stdout is for machines."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _print_resume(what: str, command: Sequence[str]) -> None:

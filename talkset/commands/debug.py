@@ -46,7 +46,7 @@ def debug_command(
     from pipelines.replay import differences, golden_of, save_case
     from pipelines.run import read_sources
     from schemas.config import load_config
-    from talkset.cli import stdout_kept_clean
+    from talkset.stdout import stdout_kept_clean
 
     path, file, overrides = (manifest, config, []) if manifest is not None else _recorded(dataset)
     sources, base = read_sources(path)
@@ -81,7 +81,7 @@ def replay_command(
     _one_thread()
     from pipelines.debug import worked
     from pipelines.replay import load_case
-    from talkset.cli import stdout_kept_clean
+    from talkset.stdout import stdout_kept_clean
 
     with stdout_kept_clean():
         replay = load_case(folder)

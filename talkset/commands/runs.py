@@ -65,8 +65,8 @@ def plan_command(
         os.environ.setdefault(name, "1")  # as `talkset run` does
     from pipelines.plan import make_plan
     from schemas.config import load_config
-    from talkset.cli import stdout_kept_clean
     from talkset.progress import bar
+    from talkset.stdout import stdout_kept_clean
 
     settings = load_config(config, set_ or ())
     with stdout_kept_clean(), bar(console) as progress:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipelines.build import CLIP_STAGES, SOURCE_STAGES, stages_named
-from pipelines.declarations import Environment, Needs, Resources, passes
+from pipelines.declarations import Environment, Needs, Resources
+from pipelines.passes import passes
 from pipelines.results import Result
 from pipelines.stage import Job, Stage
 from schemas.config import Config, load_config
