@@ -456,12 +456,12 @@ def clips_of(state: SourceState) -> list[ClipItem]:
         return []
     info = video_info(state.value("probe"))
     clips = [clip_from_json(value) for value in state.value("clips")["clips"]]
-    speaker, uri = state.source.speaker, state.source.uri
-    words = state.value("words")
-    return [
-        ClipItem(clip, state.path, state.sha256, info, speaker, uri=uri, spoken=spoken_near(words, clip.span))
-        for clip in clips
-    ]
+    source, words = state.source, state.value("words")
+    item = functools.partial(
+        ClipItem, path=state.path, sha256=state.sha256, info=info, speaker=source.speaker, uri=source.uri,
+        transcript=source.transcript,
+    )  # fmt: skip
+    return [item(clip, spoken=spoken_near(words, clip.span)) for clip in clips]
 
 
 def merged(before: Steps, after: Steps) -> Steps:

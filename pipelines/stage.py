@@ -86,6 +86,8 @@ class ClipItem:
     """Of the speaker, where enough clips tell it."""
     spoken: Transcription | None = None
     """Words and phones on the source clock in and about the clip, where the source has any."""
+    transcript: str | None = None
+    """Of the whole source, as the manifest gives it."""
 
     @property
     def unit(self) -> str:

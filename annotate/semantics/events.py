@@ -24,6 +24,7 @@ from annotate.semantics.sentences import dialogue_act, final_rise_st, split
 from annotate.signals import HZ, even, smooth
 from annotate.style.hands import strokes
 from annotate.style.voice import Voice, listen
+from annotate.text.marks import end_marks
 from annotate.text.parts_of_speech import tag
 from annotate.text.sentiment import sentiment
 from schemas.types import Event
@@ -44,10 +45,11 @@ OTHER_SCHEMA: Final = 0.4
 LEAST_SENTIMENT: Final = 0.1
 
 
-def semantic_events(clip: Performance, voice: Voice | None = None) -> list[Event]:
+def semantic_events(clip: Performance, voice: Voice | None = None, transcript: str | None = None) -> list[Event]:
     """All events of meaning in order of time; none without words, but beats where hands move.
 
-    Args: voice: what `annotate.style.voice.listen` says of the clip's sound, where it is known already.
+    Args: voice: what `annotate.style.voice.listen` says of the clip's sound, where it is known already; transcript:
+    what is said in the clip, or more, as it was written down: its punctuation tells the sentences.
     """
     if voice is None and clip.samples is not None:
         voice = listen(clip.samples)
@@ -55,7 +57,8 @@ def semantic_events(clip: Performance, voice: Voice | None = None) -> list[Event
     stressed = emphasis(words, voice) if voice is not None and words else None
     found: list[Event] = []
     kinds: list[tuple[str, float]] = []
-    for start, stop in split(words):
+    marks = None if transcript is None else end_marks(transcript, [word.label for word in words])
+    for start, stop in split(words, marks):
         sentence = words[start:stop]
         labels = [word.label.lower() for word in sentence]
         tags = tag([word.label for word in sentence])
@@ -69,7 +72,7 @@ def semantic_events(clip: Performance, voice: Voice | None = None) -> list[Event
                 sure = MAIN_SCHEMA if not rank else OTHER_SCHEMA
                 found.append(_spoken("image_schema", schema, word.start_us, word.end_us, sure))
         rise = None if voice is None else final_rise_st(sentence[-1], voice)
-        act, sure = dialogue_act(labels, tags, rise)
+        act, sure = dialogue_act(labels, tags, rise, "" if marks is None else marks[stop - 1])
         span = sentence[0].start_us, sentence[-1].end_us
         found.append(_spoken("sentence", act, *span, sure if voice is not None else sure * NO_VOICE))
         tone = sentiment(labels)

@@ -1,6 +1,7 @@
 """Sentences of a clip, their dialogue acts and sentiment.
 
-Aligned words carry no punctuation, so a sentence ends at a pause; what it does is told by its words:
+Sentences end where the transcript says so; without its punctuation (recognised words have none), at a pause. What one
+does is told by its question mark, else by its words:
 
 - thanks, apology, greeting, agreement, disagreement: by the words that it begins with
 - question: a question word or an inverted verb at the start, or a voice that rises at the end of a short one
@@ -52,11 +53,12 @@ RISE_ST: Final = 2.5
 """Semitones by which a voice rises over the last word of a question."""
 
 
-def split(words: Sequence[Interval]) -> list[tuple[int, int]]:
-    """Half-open spans of words that make a sentence each."""
+def split(words: Sequence[Interval], marks: Sequence[str] | None = None) -> list[tuple[int, int]]:
+    """Half-open spans of words that make a sentence each; `marks` as `annotate.text.marks.end_marks` gives them."""
     cuts = [0]
     for at in range(1, len(words)):
-        if words[at].start_us - words[at - 1].end_us >= PAUSE_US:
+        paused = words[at].start_us - words[at - 1].end_us >= PAUSE_US
+        if paused if marks is None else marks[at - 1]:
             cuts.append(at)
     cuts.append(len(words))
     spans: list[tuple[int, int]] = []
@@ -73,8 +75,15 @@ def _short(words: Sequence[Interval], start: int, stop: int) -> list[tuple[int, 
     return _short(words, start, at) + _short(words, at, stop)
 
 
-def dialogue_act(labels: Sequence[str], tags: Sequence[str], rise_st: float | None = None) -> tuple[str, float]:
-    """(act, how sure 0..1) of a sentence of lower-case words; `rise_st` is how much the voice rises at its end."""
+def dialogue_act(
+    labels: Sequence[str], tags: Sequence[str], rise_st: float | None = None, mark: str = ""
+) -> tuple[str, float]:
+    """(act, how sure 0..1) of a sentence of lower-case words.
+
+    `rise_st` is how much the voice rises at its end, `mark` the punctuation there, empty where it is not known.
+    """
+    if mark == "?":
+        return "question", 0.95
     text = " ".join(labels)
     for act, openings in _OPENINGS:
         if any(text == opening or text.startswith(f"{opening} ") for opening in openings):
@@ -86,7 +95,7 @@ def dialogue_act(labels: Sequence[str], tags: Sequence[str], rise_st: float | No
         return "question", 0.7
     if first in ("please", "let's", "don't") or tags[0] == "VB":
         return "command", 0.7 if first in ("please", "let's", "don't") else 0.6
-    if rise_st is not None and rise_st >= RISE_ST and len(labels) <= 8:
+    if not mark and rise_st is not None and rise_st >= RISE_ST and len(labels) <= 8:
         return "question", 0.5
     return "statement", 0.7
 

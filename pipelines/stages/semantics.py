@@ -23,8 +23,8 @@ class Semantics(Stage[ClipItem]):
         return performance_needs(config)
 
     def inputs(self, item: ClipItem) -> tuple[str, ...]:
-        """The words."""
-        return spoken_inputs(item)
+        """The words, and how they were written."""
+        return spoken_inputs(item) if item.spoken is None else (*spoken_inputs(item), item.transcript or "")
 
     def wanted(self, view: View[ClipItem]) -> bool:
         """Where there are words, or hands that beat."""
@@ -35,4 +35,4 @@ class Semantics(Stage[ClipItem]):
         """The events. Raises decode_error."""
         from annotate.semantics.events import semantic_events
 
-        return Result({"events": event_values(semantic_events(performance(job)))})
+        return Result({"events": event_values(semantic_events(performance(job), transcript=job.item.transcript))})

@@ -151,6 +151,15 @@ def test_a_pause_ends_a_sentence() -> None:
     assert {"statement", "question"} <= set(acts)
 
 
+def test_the_punctuation_of_the_transcript_ends_sentences_and_asks() -> None:
+    words = words_of("you came home we saw mr smith yes", 5)  # the pause is inside of the second sentence
+    written = "You came home? We saw Mr. Smith! Yes."
+    found = of_kind(semantic_events(clip_of(words), transcript=written), "sentence")
+    acts = [event for event in found if event.label not in ("positive", "negative", "neutral")]
+    assert [event.label for event in acts] == ["question", "statement", "agreement"]
+    assert [event.start_us for event in acts] == [words[at].start_us for at in (0, 3, 7)]
+
+
 def hands_that_move(words: tuple[Interval, ...], at_s: float | None) -> Hands:
     """The right hand goes 30 cm up within 0.3 s, or rests."""
     seconds = np.arange(0, words[-1].end_us + 500_000, 40_000) / 1e6
