@@ -26,7 +26,7 @@ Float64 = NDArray[np.float64]
 HEADS: Final = dict.fromkeys(range(501, 509), (0.5, 1.0)) | dict.fromkeys(range(509, 517), (0.3, 0.75))
 """Seed of each head -> intensities."""
 EXACT_HEADS: Final = tuple(range(601, 616))
-INTENSITY_PULLS: Final = (5.0, 10.0, 20.0, 40.0)
+INTENSITY_PULLS: Final = (3.0, 10.0, 30.0)
 """Strengths of the ridge of the intensity, chosen likewise."""
 PRIORS: Final = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Strengths of the pull to the rules, of which the one that predicts left-out heads best is taken."""
@@ -136,22 +136,20 @@ def _table(samples: Samples) -> dict[str, Any]:
 
 
 def _strength(wide: Float64, chances: Float64, samples: Samples, folds: Sequence[NDArray[np.bool_]]) -> Float64:
-    """(2 U + 1, 9): what makes the expectation of the intensity over the classes right, ridge regression.
+    """(2 U + 1, 9): what makes the expectation of the intensity over the classes right, by ridge regression.
 
-    Fitted through the probabilities (N, 9) that heads get when they are left out, as the intensity of a class will be
-    weighed by them: of classes that are taken for one another no one regression would tell. All classes are pulled to
-    what they share. A face does not show how calm it is: such clips teach nothing, and calm is taken for neutral.
+    Fitted through the probabilities (N, 9) that heads get when they are left out, since the intensities of the classes
+    will be weighed by such: a fear that is taken for surprise teaches both. A face does not show how calm it is: calm
+    clips teach nothing, and calm has the intensity of neutral.
     """
     told = samples.emotion != EMOTIONS.index("calm")
     shares = np.concatenate([chances[:, :1] + chances[:, -1:], chances[:, 1:-1]], axis=1)
-    each = (shares[:, :, None] * wide[:, None]).reshape(len(wide), -1)
-    design = np.concatenate([wide, each], axis=1)
+    design = (shares[:, :, None] * wide[:, None]).reshape(len(wide), -1)
 
     def fitted(rows: NDArray[np.bool_], pull: float) -> Float64:
         weighed = samples.weight[rows, None] * design[rows]
-        return np.linalg.solve(
-            weighed.T @ design[rows] + pull * np.eye(design.shape[1]), weighed.T @ samples.intensity[rows]
-        )
+        system = weighed.T @ design[rows] + pull * np.eye(design.shape[1])
+        return np.linalg.solve(system, weighed.T @ samples.intensity[rows])
 
     def left_out(pull: float) -> Float64:
         found = np.zeros(len(wide))
@@ -165,8 +163,7 @@ def _strength(wide: Float64, chances: Float64, samples: Samples, folds: Sequence
     best = min(INTENSITY_PULLS, key=error)
     alike = float(np.corrcoef(left_out(best)[told], samples.intensity[told])[0, 1])
     print(f"  pull {best:g}, left-out heads: correlation of the intensity {alike:.2f}", flush=True)
-    solved = fitted(told, best).reshape(1 + shares.shape[1], -1)
-    by_class = solved[:1] + solved[1:]
+    by_class = fitted(told, best).reshape(shares.shape[1], -1)
     return np.concatenate([by_class, by_class[:1]]).T
 
 
