@@ -29,7 +29,7 @@ from schemas.types import Style
 
 Float64 = NDArray[np.float64]
 
-NAME: Final = "statistical-1"
+NAME: Final = "statistical-2"
 LIMIT: Final = 3.0
 
 ACTIONS: Final = {
@@ -79,7 +79,7 @@ _STILL_RAD: Final = (np.log(0.02), 0.8)
 NOISE: Final = {
     "mean": 0.33, "deviation": 0.40, "sides": 0.27, "turn": 0.7, "roll_mean": 0.25, "colour": 0.5, "pitch_hz": 0.25,
     "pitch_range_st": 0.65, "loudness_range_db": 1.2, "head_speed_deg_s": 0.7, "head_rhythm_hz": 0.7,
-    "mouth_range": 0.35, "brow_range": 0.45, "eye_range": 0.6,
+    "mouth_range": 0.35, "brow_range": 0.45, "eye_range": 0.65,
 }  # fmt: skip
 """By the statistic's kind, the part of its name before the colon."""
 
