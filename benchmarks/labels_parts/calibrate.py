@@ -149,7 +149,7 @@ def _strength(wide: Float64, chances: Float64, samples: Samples, folds: Sequence
     def fitted(rows: NDArray[np.bool_], pull: float) -> Float64:
         weighed = samples.weight[rows, None] * design[rows]
         system = weighed.T @ design[rows] + pull * np.eye(design.shape[1])
-        return np.linalg.solve(system, weighed.T @ samples.intensity[rows])
+        return np.asarray(np.linalg.solve(system, weighed.T @ samples.intensity[rows]))
 
     def left_out(pull: float) -> Float64:
         found = np.zeros(len(wide))

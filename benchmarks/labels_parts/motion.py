@@ -82,7 +82,7 @@ def _row(kind: str, counts: Int64) -> tuple[str, list[float | str]]:
 
 def f1(counts: Int64) -> float:
     """Of hits, misses and false alarms."""
-    hits, misses, false = counts.tolist()
+    hits, misses, false = (int(count) for count in counts)
     return 2 * hits / max(2 * hits + misses + false, 1)
 
 
