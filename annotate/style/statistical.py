@@ -67,8 +67,8 @@ _RATES: Final = {
     "loudness_range_db": (np.log(25.0), 0.25),
     "syllables_per_s": (np.log(4.5), 0.25),
 }
-"""Descriptors by their logarithm: usual value and spread. Without `eye_range`, in which rendered talkers differ from one
-another no more than each from one two seconds to the next."""
+"""Descriptors by their logarithm: usual value and spread. Without `eye_range`, in which rendered talkers differ no more
+from one another than each does from one two seconds to the next."""
 COLOURS: Final = 4
 """Coefficients of the voice's spectrum: neighbouring bands say much the same, its cosine transform does not."""
 _COLOUR_DB: Final = ((18.0, -1.0, 0.0, 0.0), 6.0)

@@ -164,7 +164,7 @@ def _strength(wide: Float64, chances: Float64, samples: Samples, folds: Sequence
     alike = float(np.corrcoef(left_out(best)[told], samples.intensity[told])[0, 1])
     print(f"  pull {best:g}, left-out heads: correlation of the intensity {alike:.2f}", flush=True)
     by_class = fitted(told, best).reshape(shares.shape[1], -1)
-    return np.concatenate([by_class, by_class[:1]]).T
+    return np.asarray(np.concatenate([by_class, by_class[:1]]).T)
 
 
 def _loss(log_odds: Float64, samples: Samples) -> float:
