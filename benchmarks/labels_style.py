@@ -2,11 +2,11 @@
 
     python benchmarks/labels_style.py [--only motion,style,meaning,pace] [--quick] [--cache DIR]
 
-motion: ten rendered talkers that nod, shake and blink, through detector and fit (about two minutes of one core the
-first time; what was detected is kept in the cache). style: retrieval of speakers by halves of the GRID recordings
-(TALKSET_EVAL_DATA, by default ../shared/eval beside the checkout), and descriptors on re-encoded copies. meaning:
-twenty sentences with hand-made truth. pace: all of them over one clip, times real time. Exits with 1 when a limit is
-missed.
+motion: fifty rendered talkers that nod, shake and blink, through detector and fit (about three minutes of one core the
+first time; what was detected is kept in the cache), and sixty by their own angles. style: retrieval of speakers by
+halves of the GRID recordings (TALKSET_EVAL_DATA, by default ../shared/eval beside the checkout), and descriptors on
+re-encoded copies. meaning: twenty sentences with hand-made truth. pace: all of them and emotion over one clip, times
+real time. Exits with 1 when a limit is missed.
 """
 
 from __future__ import annotations

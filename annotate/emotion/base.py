@@ -43,8 +43,8 @@ class Opinion:
     reliability: Float64
     """(W,) 0 (knows nothing here) to 1 (as sure as it says)."""
     intensity: Float64 | None = None
-    """(W, 9) 0..1: how strong each class would be, if it were felt; NaN where unknown. None for a judge that does not
-    tell."""
+    """(W, 9) 0..1: how strong the feeling is, where it is taken for each class; NaN where unknown. None for a judge
+    that does not tell."""
     valence: Float64 | None = None
     """(W,) -1..1 likewise."""
     arousal: Float64 | None = None

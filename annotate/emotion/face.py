@@ -53,7 +53,8 @@ class Table:
     bias: Float64
     """(9,)"""
     strength: Float64
-    """(2 U + 1, 9) of the intensity of each class: linear in the units, their sizes and one."""
+    """(2 U + 1, 9) of the intensity of each class: linear in the units, their sizes and one. Calibrated together, for
+    their mean weighed by the probabilities; calm, which a face does not show, has that of neutral."""
     reliability: float
 
     def log_odds(self, units: Float64) -> Float64:

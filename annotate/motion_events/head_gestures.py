@@ -6,8 +6,9 @@ The rules, with frequency and amplitude in one place:
 - A swing is a rise or fall of pitch by `NOD_DEG`, or of yaw by `SHAKE_DEG`, as fast as half a period of `MIN_HZ` to
   `MAX_HZ`; the first and the last swing may go over into rest.
 - `SWINGS` swings in a row about one axis are a gesture: one beat of the voice moves the head down and up, which is two.
-- The largest `SWINGS` neighbours among them are `MEAN_OVER_LEAST` times as wide on average, and alike.
-- The other axis moves less meanwhile.
+- The largest `SWINGS` neighbours among them are `MEAN_OVER_LEAST` times as wide on average, and alike. What is smaller
+  before and after them is beats of speech and no part of the gesture.
+- The other axis moves less meanwhile, back and forth included.
 
 Head movements of speech reach 0.5 to 4 Hz and a few degrees (Hadar et al. 1983); nods of agreement swing wider and
 repeat. Smaller nods than these cannot be told from the beats of speech and are not found.
@@ -27,7 +28,7 @@ from schemas.types import Event, Float32, Int64
 
 Float64 = NDArray[np.float64]
 
-SOURCE: Final = "head-swings@1"
+SOURCE: Final = "head-swings@2"
 DRIFT_S: Final = 0.25
 """Standard deviation of the mean that is taken out."""
 NOISE_S: Final = 0.03
@@ -38,10 +39,10 @@ MEAN_OVER_LEAST: Final = 1.35
 MIN_HZ: Final = 1.0
 MAX_HZ: Final = 5.0
 SWINGS: Final = 3
-ALIKE: Final = 0.3
-"""Least ratio of the smallest to the largest of the swings that make a gesture."""
+ALIKE: Final = 0.4
+"""Least ratio of the smallest to the largest of the swings that make a gesture, and of the others to their mean."""
 OTHER_AXIS: Final = 0.8
-"""Most that the other axis turns during the swings, as a part of them."""
+"""Most range of the other axis during a swing, as a part of the swing."""
 
 
 def find_head_gestures(pts_us: Int64, head: Float32 | Float64) -> list[Event]:
@@ -92,15 +93,18 @@ def _rows(own: Float64, least: float) -> Iterator[list[tuple[int, int]]]:
 def _judged(
     row: Sequence[tuple[int, int]], own: Float64, other: Float64, least: float
 ) -> tuple[int, int, float] | None:
-    """A row of swings as a gesture, None where it is none."""
+    """What is alike in a row of swings as a gesture, None where it is none."""
     if len(row) < SWINGS:
         return None
     sizes = np.array([abs(own[end] - own[start]) for start, end in row])
     best = max(range(len(row) - SWINGS + 1), key=lambda at: sizes[at : at + SWINGS].mean())
     core = sizes[best : best + SWINGS]
-    first, last = row[0][0], row[-1][1]
-    aside = float(np.mean([abs(other[end] - other[start]) for start, end in row[best : best + SWINGS]]) / core.mean())
+    aside = float(np.mean([np.ptp(other[start : end + 1]) for start, end in row[best : best + SWINGS]]) / core.mean())
     if core.mean() < MEAN_OVER_LEAST * least or core.min() < ALIKE * core.max() or aside > OTHER_AXIS:
         return None
+    smaller = np.flatnonzero(sizes < ALIKE * core.mean())  # beats of speech before and after
+    begin = max((int(at) + 1 for at in smaller if at < best), default=0)
+    stop = min((int(at) for at in smaller if at > best), default=len(row))
     size = 1 - np.exp(-float(core.mean()) / (MEAN_OVER_LEAST * least))
-    return first, last, float(size * min(1.0, 0.7 + 0.1 * (len(row) - SWINGS + 1)) * (1 - 0.4 * aside))
+    score = float(size * min(1.0, 0.7 + 0.1 * (stop - begin - SWINGS + 1)) * (1 - 0.4 * aside))
+    return row[begin][0], row[stop - 1][1], score

@@ -6,6 +6,7 @@ Each is None where the clip lacks what it is measured on: the sound, the face, w
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from annotate.signals import HZ, even, runs, smooth
 from annotate.style.hands import gesture_space_m, strokes
 from annotate.style.voice import Voice, listen
 from schemas.labels import DESCRIPTORS
-from schemas.types import Bool
+from schemas.types import Event
 
 Float64 = NDArray[np.float64]
 
@@ -33,6 +34,8 @@ FACE_NOISE_S: Final = 0.04
 RHYTHM_HZ: Final = (0.5, 6.0)
 BLINK_MARGIN_S: Final = 0.08
 """About a blink the lids are not those of the expression."""
+LEAST_OPENING: Final = 0.05
+"""Of an eye over its width; eyes that are hardly open divide by no less."""
 
 MOUTH: Final = (
     *("jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft"),
@@ -41,7 +44,6 @@ MOUTH: Final = (
     *("mouthShrugUpper", "cheekSquintLeft", "cheekSquintRight"),
 )
 BROWS: Final = ("browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight")
-EYES: Final = ("eyeBlinkLeft", "eyeBlinkRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight")
 PAIRED: Final = (
     *("mouthSmile", "mouthFrown", "mouthStretch", "mouthLowerDown", "mouthUpperUp", "mouthPress", "browDown"),
     *("browOuterUp", "cheekSquint", "eyeSquint"),
@@ -125,27 +127,46 @@ def _of_face(clip: Performance) -> dict[str, float | None]:
     blinks = find_blinks(clip)
     if can_see_blinks(clip):
         found["blinks_per_min"] = 60 * len(blinks) / seconds
-    if not clip.has(*MOUTH, *BROWS, *EYES):
+    found["eye_range"] = _lid_range(clip, blinks)
+    if not clip.has(*MOUTH, *BROWS):
         return found
-    open_eyes = clip.valid.copy()
-    for blink in blinks:
-        margin = BLINK_MARGIN_S * 1e6
-        open_eyes &= ~((clip.pts_us >= blink.start_us - margin) & (clip.pts_us <= blink.end_us + margin))
-    found["mouth_range"] = _range(clip, MOUTH, clip.valid)
-    found["brow_range"] = _range(clip, BROWS, clip.valid)
-    found["eye_range"] = _range(clip, EYES, open_eyes)
+    found["mouth_range"] = _range(clip, MOUTH)
+    found["brow_range"] = _range(clip, BROWS)
     found["smile"] = float(np.nanmean(clip.weight("mouthSmileLeft", "mouthSmileRight")))
-    left, right = (np.stack([clip.weight(f"{name}{side}") for name in PAIRED], axis=1) for side in ("Left", "Right"))
+    # a fit takes what is of one side now for the face at rest, now for an expression: only both together are measured
+    left, right = (np.stack([clip.look(f"{name}{side}") for name in PAIRED], axis=1) for side in ("Left", "Right"))
     apart, mean = np.nanmean((left - right) ** 2), np.nanmean(((left + right) / 2) ** 2)
     found["asymmetry"] = float(np.sqrt(apart / max(float(mean), 1e-6)))
     return found
 
 
-def _range(clip: Performance, names: tuple[str, ...], frames: Bool) -> float | None:
+def _range(clip: Performance, names: tuple[str, ...]) -> float | None:
     """RMS deviation of the weights from their means."""
-    table = np.stack([clip.weight(name) for name in names], axis=1)
-    table[~frames] = np.nan
-    _, curves = even(clip.pts_us, table)
-    steady = smooth(curves, FACE_NOISE_S)
-    known = steady[np.isfinite(steady).all(1)]
+    known = _steady(clip, np.stack([clip.weight(name) for name in names], axis=1))
     return float(np.sqrt(known.var(axis=0).mean())) if len(known) else None
+
+
+def _lid_range(clip: Performance, blinks: Sequence[Event]) -> float | None:
+    """RMS deviation of the opening of each eye from its mean, over its median, without blinks.
+
+    Measured on the landmarks of each frame, as blinks are: a fit shares a lid's place among three weights, and how it
+    shares it changes with a codec.
+    """
+    if clip.lid_opening is None:
+        return None
+    opening = clip.lid_opening.astype(np.float64)
+    for blink in blinks:
+        margin = BLINK_MARGIN_S * 1e6
+        opening[(clip.pts_us >= blink.start_us - margin) & (clip.pts_us <= blink.end_us + margin)] = np.nan
+    known = _steady(clip, opening)
+    if not len(known):
+        return None
+    usual = np.maximum(np.median(known, axis=0), LEAST_OPENING)
+    return float(np.sqrt((known / usual).var(axis=0).mean()))
+
+
+def _steady(clip: Performance, values: Float64) -> Float64:
+    """(N, K) of values (T, K) on the even grid, smoothed, where all are known."""
+    _, curves = even(clip.pts_us, values)
+    steady = smooth(curves, FACE_NOISE_S)
+    return np.asarray(steady[np.isfinite(steady).all(1)])

@@ -29,7 +29,7 @@ from schemas.types import Style
 
 Float64 = NDArray[np.float64]
 
-NAME: Final = "statistical-1"
+NAME: Final = "statistical-2"
 LIMIT: Final = 3.0
 
 ACTIONS: Final = {
@@ -62,13 +62,13 @@ _RATES: Final = {
     "head_rhythm_hz": (np.log(1.3), 0.4),
     "mouth_range": (np.log(0.05), 0.4),
     "brow_range": (np.log(0.03), 0.6),
-    "eye_range": (np.log(0.04), 0.5),
     "pitch_hz": (np.log(150.0), 0.35),
     "pitch_range_st": (np.log(10.0), 0.4),
     "loudness_range_db": (np.log(25.0), 0.25),
     "syllables_per_s": (np.log(4.5), 0.25),
 }
-"""Descriptors by their logarithm: usual value and spread."""
+"""Descriptors by their logarithm: usual value and spread. Without `eye_range`, in which rendered talkers differ no more
+from one another than each does from one two seconds to the next."""
 COLOURS: Final = 4
 """Coefficients of the voice's spectrum: neighbouring bands say much the same, its cosine transform does not."""
 _COLOUR_DB: Final = ((18.0, -1.0, 0.0, 0.0), 6.0)
@@ -79,7 +79,7 @@ _STILL_RAD: Final = (np.log(0.02), 0.8)
 NOISE: Final = {
     "mean": 0.33, "deviation": 0.40, "sides": 0.27, "turn": 0.7, "roll_mean": 0.25, "colour": 0.5, "pitch_hz": 0.25,
     "pitch_range_st": 0.65, "loudness_range_db": 1.2, "head_speed_deg_s": 0.7, "head_rhythm_hz": 0.7,
-    "mouth_range": 0.35, "brow_range": 0.45, "eye_range": 0.6,
+    "mouth_range": 0.35, "brow_range": 0.45,
 }  # fmt: skip
 """By the statistic's kind, the part of its name before the colon."""
 
@@ -90,7 +90,7 @@ the voice's statistics of such a clip count less by it."""
 GROUPS: Final = {
     "face": tuple(f"{kind}:{name}" for kind in ("mean", "deviation") for name in ACTIONS)
     + tuple(f"sides:{name}" for name in SIDED)
-    + ("mouth_range", "brow_range", "eye_range"),
+    + ("mouth_range", "brow_range"),
     "head": ("roll_mean", *(f"turn:{axis}" for axis in ("yaw", "pitch", "roll")), "head_speed_deg_s", "head_rhythm_hz"),
     "voice": ("pitch_hz", "pitch_range_st", "loudness_range_db", *(f"colour:{index}" for index in range(COLOURS))),
 }

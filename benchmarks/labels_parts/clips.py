@@ -27,7 +27,8 @@ from schemas.types import HEAD_ARRAYS, FaceTrack, HeadTrack, LandmarkTrack, Tran
 from synthetic.head_gestures import HeadGesture, random_gestures
 from synthetic.make import Truth, perform
 from synthetic.render import render
-from synthetic.talker import SENTENCES, random_talker
+from synthetic.speech import Utterance
+from synthetic.talker import SENTENCES, Talker, random_talker
 from talkset.training.prepared import user_cache
 
 UInt8 = NDArray[np.uint8]
@@ -54,15 +55,19 @@ class Clips:
         """Landmarks on the model."""
         return embedding_for(self.model, make_detector(self.config.landmarks).name, self.config.landmarks)
 
-    def rendered(self, seed: int) -> tuple[Truth, tuple[HeadGesture, ...], Performance]:
-        """A talker that nods, shakes and blinks: truth, gestures, and what was seen and heard of it."""
+    def acted(self, seed: int) -> tuple[Talker, Truth, Utterance, tuple[HeadGesture, ...]]:
+        """A talker that nods, shakes and blinks, before anything is drawn."""
         plain = random_talker(seed, SIZE, SIZE)
         plain = dataclasses.replace(plain, text=" ".join(SENTENCES[(seed + k) % len(SENTENCES)] for k in range(2)))
         first, _ = perform(plain, self.model)
         gestures = random_gestures(float(first.pts_us[-1]) / 1e6, seed)
         manner = dataclasses.replace(plain.manner, gestures=gestures, blinks_hz=0.5)
         talker = dataclasses.replace(plain, manner=manner)
-        truth, speech = perform(talker, self.model)
+        return talker, *perform(talker, self.model), gestures
+
+    def rendered(self, seed: int) -> tuple[Truth, tuple[HeadGesture, ...], Performance]:
+        """The same talker: truth, gestures, and what was seen and heard of it."""
+        talker, truth, speech, gestures = self.acted(seed)
         pictures = zip(truth.pts_us.tolist(), render(self.model, talker, truth.track), strict=True)
         head, landmarks = self._fitted(f"rendered-{seed}", pictures, SIZE, SIZE)
         duration_us = int(truth.pts_us[-1]) + 40_000

@@ -13,6 +13,7 @@ class MotionEvents(Stage[ClipItem]):
     """Clip: events of its motion."""
 
     name = "motion_events"
+    version = 2
     section = "motion_events"
     models = ("head_model",)
     outputs = ("events",)

@@ -17,6 +17,7 @@ class Style(Stage[ClipItem]):
     """Clip: descriptors of its manner, and the embedding of an encoder."""
 
     name = "style"
+    version = 2
     section = "style"
     models = ("head_model", "detector", "embedding", "speech", "style_encoder")
     outputs = ("descriptors", "record")

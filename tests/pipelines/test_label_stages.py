@@ -106,7 +106,7 @@ def test_semantics_tell_of_every_word_and_style_has_all_columns(known: Known) ->
     assert columns["style_gestures_per_min"] is None
     found = style_of({"style": style})
     assert found is not None
-    assert found.model == "statistical-1/face+head+voice"
+    assert found.model == "statistical-2/face+head+voice"
 
 
 def test_events_and_style_become_rows(known: Known) -> None:
@@ -128,7 +128,7 @@ def test_events_and_style_become_rows(known: Known) -> None:
     rows = clip_rows(ClipRecord(index, known.head, seen, known.spoken, found, style=style_of(results)))
     assert len(rows.events) == len(found)
     assert rows.params is not None
-    assert rows.params["style_model"] == "statistical-1/face+head+voice"
+    assert rows.params["style_model"] == "statistical-2/face+head+voice"
 
 
 def test_words_decide_the_keys_and_their_absence_crashes_nothing(known: Known) -> None:

@@ -96,6 +96,22 @@ def test_faces_as_animated_are_recognised_and_their_intensity_grows(
     assert levels[0] < levels[1] < levels[2]
 
 
+def test_a_face_at_rest_shows_little_and_a_weak_one_less_than_a_strong_one(
+    open_head: HeadModel, faces: dict[tuple[int, str], Performance]
+) -> None:
+    even = dict.fromkeys(EMOTIONS, 1 / 9)
+    for kind in ("speaker", "exact"):
+        rest = FaceJudge(kind).opinion(np.zeros((1, len(UNITS))), np.ones(1))
+        assert fuse([rest], 1, even).affect[0, 0] < 0.2
+        assert rest.intensity is not None
+        assert rest.intensity[0, EMOTIONS.index("calm")] == rest.intensity[0, 0]
+    for name in ("anger", "surprise"):
+        weak = performed(open_head, PEOPLE[0], Affect(name, 0.4))
+        found = [emotion_of(clip, [FaceJudge("exact")], prior=even) for clip in (weak, faces[PEOPLE[0], name])]
+        less, more = (each.affect[0] for each in found if each is not None)
+        assert less + 0.2 < more
+
+
 def test_vectors_are_probabilities_in_every_frame_window_and_clip(faces: dict[tuple[int, str], Performance]) -> None:
     clip = faces[PEOPLE[0], "anger"]
     found = emotion_of(clip, [FaceJudge("exact")])

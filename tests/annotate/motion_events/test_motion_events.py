@@ -66,6 +66,24 @@ def test_a_wider_gesture_is_surer_and_one_in_a_hole_is_not_made_up() -> None:
     assert find_head_gestures(pts, holed) == []
 
 
+def test_beats_of_speech_about_a_nod_are_no_part_of_it() -> None:
+    pts = times(8)
+    seconds = pts / 1e6
+    pitch = 1.3 * np.sin(2 * np.pi * 1.5 * seconds) + burst(seconds, 3.0, 3.0, 2.5, 6.0)
+    [found] = find_head_gestures(pts, head(0 * seconds, pitch))
+    assert found.label == "nod"
+    assert found.start_us / 1e6 == pytest.approx(3.0, abs=0.3)
+    assert found.end_us / 1e6 == pytest.approx(4.2, abs=0.3)
+
+
+def test_a_shake_that_tilts_the_head_on_its_way_is_no_nod() -> None:
+    pts = times(8)
+    seconds = pts / 1e6
+    yaw = burst(seconds, 2.0, 4.0, 2.0, 8.0)
+    pitch = burst(seconds, 2.125, 3.75, 2.0, 4.0)  # widest where the yaw turns back
+    assert [event.label for event in find_head_gestures(pts, head(yaw, pitch))] == ["shake"]
+
+
 def lids(pts: NDArray[np.int64], *blinks: float, depth: float = 0.6, held: float = 0.05) -> Float64:
     seconds = pts / 1e6
     opening = 0.3 + 0.02 * np.sin(2 * np.pi * 0.3 * seconds)

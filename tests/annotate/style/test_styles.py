@@ -21,7 +21,7 @@ from annotate.style.contrastive import (
     save_encoder,
     train_encoder,
 )
-from annotate.style.descriptors import BROWS, EYES, MOUTH, describe
+from annotate.style.descriptors import BROWS, MOUTH, describe
 from annotate.style.frames import WIDTH, frame_features
 from annotate.style.hands import gesture_space_m, strokes
 from annotate.style.retrieval import retrieval_top1
@@ -35,7 +35,7 @@ from synthetic.make import perform
 from synthetic.motion import Manner
 from synthetic.talker import random_talker
 
-NAMES = tuple(dict.fromkeys((*MOUTH, *BROWS, *EYES)))
+NAMES = (*MOUTH, *BROWS, "eyeBlinkLeft", "eyeBlinkRight", "eyeSquintLeft", "eyeSquintRight")
 
 
 def times(seconds: float, fps: float = 25.0) -> NDArray[np.int64]:
@@ -74,6 +74,26 @@ def test_face_descriptors_of_known_weights() -> None:
     assert found["asymmetry"] == pytest.approx(math.sqrt(apart / mean), rel=0.02)
     assert found["pitch_hz"] is None
     assert found["gestures_per_min"] is None
+
+
+def test_eyes_move_by_what_their_lids_do_and_blinks_are_no_part_of_it() -> None:
+    seconds = times(6.0) / 1e6
+    lids = np.tile((0.3 + 0.03 * np.sin(2 * np.pi * 0.5 * seconds))[:, None], (1, 2)).astype(np.float32)
+    found = describe(clip(lid_opening=lids))
+    assert found["eye_range"] == pytest.approx(0.1 / math.sqrt(2), rel=0.05)
+    lids[100:104] = 0.05
+    blinking = describe(clip(lid_opening=lids))
+    assert blinking["blinks_per_min"] == pytest.approx(10)
+    assert blinking["eye_range"] == pytest.approx(found["eye_range"], rel=0.1)
+    assert describe(clip())["eye_range"] is None
+
+
+def test_how_a_fit_shares_a_face_between_rest_and_expression_makes_no_asymmetry() -> None:
+    seen = np.full((150, len(NAMES)), 0.2, np.float32)
+    seen[:, NAMES.index("mouthSmileLeft")] = 0.4
+    shares = (describe(clip(names=NAMES, weights=share * seen, surface=seen))["asymmetry"] for share in (0.1, 0.9))
+    apart, mean = 0.2**2 / 10, (9 * 0.2**2 + 0.3**2) / 10
+    assert list(shares) == [pytest.approx(math.sqrt(apart / mean), rel=1e-3)] * 2
 
 
 def test_missing_modalities_are_none_and_never_crash() -> None:
@@ -135,7 +155,7 @@ OWNERS = [str(speaker) for speaker in range(4) for _ in range(3)]
 def test_clips_of_a_speaker_are_nearer_than_others(talkers: list[Performance]) -> None:
     styles = [embed(each) for each in talkers]
     assert all(style is not None and style.embedding.shape == (DIMENSION,) for style in styles)
-    assert {style.model for style in styles if style is not None} == {"statistical-1/weights+head+voice"}
+    assert {style.model for style in styles if style is not None} == {"statistical-2/weights+head+voice"}
     vectors = np.stack([style.embedding for style in styles if style is not None])
     apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
     same = np.array(OWNERS)[:, None] == np.array(OWNERS)[None]
@@ -150,7 +170,7 @@ def test_embeddings_of_other_modalities_cannot_be_compared(talkers: list[Perform
     whole, silent = embed(talkers[0]), embed(dataclasses.replace(talkers[0], samples=None))
     assert whole is not None
     assert silent is not None
-    assert silent.model == "statistical-1/weights+head"
+    assert silent.model == "statistical-2/weights+head"
     assert distance(whole, silent) == math.inf
     assert distance(whole, whole) == 0
 
