@@ -161,8 +161,8 @@ def _blocks(
             frames = packet.decode()
         except av.error.FFmpegError:
             # a codec entered in the middle may need packets from before the seek
-            early = packet.pts is not None and (packet.pts + (packet.duration or 0)) * packet.time_base - clock <= origin
-            if mend or early:
+            end = None if packet.pts is None else (packet.pts + (packet.duration or 0)) * packet.time_base - clock
+            if mend or (end is not None and end <= origin):
                 continue
             raise
         for frame in frames:

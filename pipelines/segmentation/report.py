@@ -39,9 +39,9 @@ STYLE: Final = (
     "svg{display:block;margin:8px 0}table{border-collapse:collapse;margin:8px 0 20px}td,th{padding:3px 10px;"
     "border-bottom:1px solid #dde3ea;text-align:left;font-variant-numeric:tabular-nums}th{color:#5a6675;white-space:"
     "nowrap}.failed{color:#b3362f}"
-    ".faces{display:flex;flex-wrap:wrap;gap:10px}.faces figure{margin:0;min-width:100px}.faces img{width:88px;height:88px;"
-    "object-fit:cover;border-radius:6px;background:#eee}figcaption{font-size:12px;color:#5a6675;white-space:nowrap}.key span{display:"
-    "inline-block;margin-right:16px}.key i{display:inline-block;width:12px;height:12px;margin-right:5px}"
+    ".faces{display:flex;flex-wrap:wrap;gap:10px}.faces figure{margin:0;min-width:100px}.faces img{width:88px;"
+    "height:88px;object-fit:cover;border-radius:6px;background:#eee}figcaption{font-size:12px;color:#5a6675;"
+    "white-space:nowrap}.key span{display:inline-block;margin-right:16px}.key i{display:inline-block;width:12px;height:12px;margin-right:5px}"
 )
 
 

@@ -50,7 +50,7 @@ class Speech(Stage[SourceItem]):
 
 
 def reader_of(job: Job[SourceItem]) -> Any:
-    """Reads the samples of a span of the source clock at 16 kHz; what is damaged is silence, and nobody speaks there."""
+    """Reads the samples of a span of the source clock at 16 kHz; where they are damaged, nobody speaks."""
     from annotate.audio import read_audio
     from pipelines.decoding import guarded
 
