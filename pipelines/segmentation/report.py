@@ -41,7 +41,8 @@ STYLE: Final = (
     "nowrap}.failed{color:#b3362f}"
     ".faces{display:flex;flex-wrap:wrap;gap:10px}.faces figure{margin:0;min-width:100px}.faces img{width:88px;"
     "height:88px;object-fit:cover;border-radius:6px;background:#eee}figcaption{font-size:12px;color:#5a6675;"
-    "white-space:nowrap}.key span{display:inline-block;margin-right:16px}.key i{display:inline-block;width:12px;height:12px;margin-right:5px}"
+    "white-space:nowrap}.key span{display:inline-block;margin-right:16px}.key i{display:inline-block;width:12px;"
+    "height:12px;margin-right:5px}"
 )
 
 
