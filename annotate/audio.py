@@ -32,16 +32,16 @@ _SEEKABLE: Final = frozenset({"mov", "mp4", "matroska", "webm", "mpeg", "mpegts"
 _FULL_SCALE: Final = {"int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
 
 
-def read_audio(path: str | Path, start_us: int, end_us: int, rate: int = 16_000) -> Float32:
+def read_audio(path: str | Path, start_us: int, end_us: int, rate: int = 16_000, mend: bool = False) -> Float32:
     """Read the mono sound of a span [start_us, end_us) of the source clock.
 
     Sample i of the (ceil((end_us - start_us) * rate / 1e6),) float32 result, full scale 1.0, is the sound at
     start_us + i / rate, to half a sample of the stream's own rate at any distance from the start. The source clock is 0
     at the container's start time. Zeros stand where the stream has no sound: before its first PTS, after its last, and
-    in gaps of its PTS longer than 20 ms. Channels are averaged.
+    in gaps of its PTS longer than 20 ms; `mend`: also where it is damaged. Channels are averaged.
 
-    Raises TalksetError: missing_file; no_audio without an audio stream; decode_error when it cannot be decoded.
-    Raises UsageError when the span is empty or the rate is not positive.
+    Raises TalksetError: missing_file; no_audio without an audio stream; decode_error when it cannot be decoded,
+    with `mend` only when none of it can. Raises UsageError when the span is empty or the rate is not positive.
     """
     if end_us <= start_us or rate <= 0:
         raise UsageError(f"empty span [{start_us}, {end_us}) us or rate {rate} of {path}", "Pass end_us > start_us")
@@ -52,7 +52,7 @@ def read_audio(path: str | Path, start_us: int, end_us: int, rate: int = 16_000)
     count = -(-(end_us - start_us) * rate // 1_000_000)
     stop = Fraction(end_us, 1_000_000) + _MARGIN_S
     try:
-        native, native_rate = _decode(path, origin, stop)
+        native, native_rate = _decode(path, origin, stop, mend)
     except av.error.FFmpegError as error:
         raise TalksetError(
             "decode_error",
@@ -125,7 +125,7 @@ def write_wav(path: str | Path, samples: Float32, rate: int) -> None:
         ) from error
 
 
-def _decode(path: str | Path, origin: Fraction, stop: Fraction) -> tuple[Float32, int]:
+def _decode(path: str | Path, origin: Fraction, stop: Fraction, mend: bool) -> tuple[Float32, int]:
     """Sound of [origin, stop) seconds at the stream's own rate; sample k is at origin + k / rate."""
     seek_to = max(origin - _PREROLL_S, Fraction(0))
     while True:
@@ -141,7 +141,7 @@ def _decode(path: str | Path, origin: Fraction, stop: Fraction) -> tuple[Float32
                 seek_to = Fraction(0)
             if seek_to:
                 container.seek(int((seek_to + clock) / stream.time_base), stream=stream)
-            native, first = _place(_blocks(container, stream, clock, origin), rate, origin, stop)
+            native, first = _place(_blocks(container, stream, clock, origin, mend), rate, origin, stop)
         if first is not None and (first <= origin or not seek_to):
             return native, rate
         if not seek_to:
@@ -152,16 +152,17 @@ def _decode(path: str | Path, origin: Fraction, stop: Fraction) -> tuple[Float32
 
 
 def _blocks(
-    container: Any, stream: Any, clock: Fraction, origin: Fraction
+    container: Any, stream: Any, clock: Fraction, origin: Fraction, mend: bool
 ) -> Iterator[tuple[Fraction | None, Float32]]:
     """Decoded frames in order as (source time in seconds or None, mono samples)."""
     rate = stream.codec_context.sample_rate
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
+        except av.error.FFmpegError:
             # a codec entered in the middle may need packets from before the seek
-            if packet.pts is not None and (packet.pts + (packet.duration or 0)) * packet.time_base - clock <= origin:
+            end = None if packet.pts is None else (packet.pts + (packet.duration or 0)) * packet.time_base - clock
+            if mend or (end is not None and end <= origin):
                 continue
             raise
         for frame in frames:

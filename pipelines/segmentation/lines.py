@@ -14,11 +14,6 @@ SIZE: Final = (96, 72)
 """Pixels that are compared: fine enough that a head that turns moves edges by more than one of them."""
 ONE_VIEW: Final = 0.35
 """Part of the change that the brightness of the first view does not explain, below which only the light changes."""
-ONE_MOTION: Final = 0.68
-"""The same where each block of the first view may move."""
-FARTHEST: Final = 2.5
-"""Pixels that a block may move: further, an edge leaves the line."""
-BLOCK: Final = 8
 ONE_COLOUR: Final = 0.2
 """Standard deviation of a change over its RMS, below which it is the same everywhere."""
 
@@ -113,39 +108,14 @@ def _least(off: Float32, part: float) -> Float32:
 
 
 def is_one_view(first: Float32, along: Float32, kept: Float32) -> bool:
-    """Whether both ends of a line show the same view: under another light, or a little moved."""
-    size = float(along @ along)
+    """Whether both ends of a line show the same view under another light."""
     pixels = kept > 0
     change = along[pixels] - along[pixels].mean()
     centred = first[pixels] - first[pixels].mean()
     explained = float(change @ centred) ** 2 / max(1e-6, float(centred @ centred))
-    if float(change @ change) - explained < ONE_VIEW**2 * float(along @ (along * kept)):
-        return True
-    return _moved(first + along / 2, along) < ONE_MOTION**2 * size
+    return float(change @ change) - explained < ONE_VIEW**2 * float(along @ (along * kept))
 
 
 def is_one_colour(along: Float32) -> bool:
     """Whether a change is the same everywhere: from black to white leads a line near any view."""
     return float(along.std()) < ONE_COLOUR * float(np.sqrt(np.mean(along**2)))
-
-
-def _moved(picture: Float32, change: Float32) -> float:
-    """Square sum of what a motion of each block of a picture leaves of a change (Lucas and Kanade's equation)."""
-    shape = SIZE[1], SIZE[0]
-    down, across = np.gradient(picture.reshape(shape))
-
-    def blocks(values: Float32) -> Float32:
-        rows, columns = SIZE[1] // BLOCK, SIZE[0] // BLOCK
-        split = values.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2)
-        return np.asarray(split.reshape(rows * columns, BLOCK * BLOCK), np.float32)
-
-    x, y, z = blocks(across), blocks(down), blocks(change.reshape(shape))
-    xx, yy, xy = (np.einsum("bp,bp->b", a, b) for a, b in ((x, x), (y, y), (x, y)))
-    xz, yz = np.einsum("bp,bp->b", x, z), np.einsum("bp,bp->b", y, z)
-    ridge = 1.0 + 0.01 * (xx + yy)
-    xx, yy = xx + ridge, yy + ridge
-    area = xx * yy - xy**2
-    u, v = (yy * xz - xy * yz) / area, (xx * yz - xy * xz) / area
-    u, v = np.clip(u, -FARTHEST, FARTHEST), np.clip(v, -FARTHEST, FARTHEST)
-    left = z - u[:, np.newaxis] * x - v[:, np.newaxis] * y
-    return float(np.sum(left**2))

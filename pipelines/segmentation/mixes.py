@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.segmentation import detail
 from pipelines.segmentation.lines import FITS, SIZE, course_of, is_one_colour, is_one_view, line_of
 
 UInt8 = NDArray[np.uint8]
@@ -56,7 +57,7 @@ HELD: Final = 50
 TOUCHING: Final = 0.4
 """Part of a mix that may lie in another one; two views of the same mix share more."""
 POINTS: Final = 10
-"""Frames of a window on which the line is tested."""
+"""Frames of a window on which line and detail are tested."""
 JUMP: Final = 3.0
 """A step off the line, over the other ones, that is a cut."""
 LEAST_JUMP: Final = 4.0
@@ -118,6 +119,7 @@ class MixFinder:
         self._depth = max(LENGTHS) + 1
         self._fine = np.zeros((self._depth, SIZE[0] * SIZE[1]), np.float32)
         self._coarse = np.zeros((self._depth, COARSE[0] * COARSE[1]), np.float32)
+        self._detail = np.zeros((self._depth, *detail.SIZE[::-1]), np.uint8)
         self._flat = np.zeros(self._depth, np.bool_)
         self._held: list[list[int]] = []
         self._count = 0
@@ -130,6 +132,7 @@ class MixFinder:
         grey = _grey(rgb)
         self._fine[place] = _shrunk(grey, SIZE)
         self._coarse[place] = _shrunk(grey, COARSE)
+        self._detail[place] = cv2.resize(grey, detail.SIZE, interpolation=cv2.INTER_AREA)
         self._flat[place] = _is_flat(self._fine[place])
         self._count += 1
         if self._flat[place]:
@@ -220,8 +223,7 @@ class MixFinder:
     def _mix(self, begin: int, end: int) -> _Mix | None:
         """The mix of a window if its frames lie on the line between its ends."""
         first = self._fine[begin % self._depth]
-        numbers = np.unique(np.linspace(begin, end, min(POINTS, end - begin + 1)).round().astype(np.int64))
-        line = line_of(self._fine[numbers % self._depth] - first)
+        line = line_of(self._fine[self._spread(begin, end)] - first)
         if line is None:
             return None
         along = self._fine[end % self._depth] - first
@@ -236,8 +238,27 @@ class MixFinder:
         span = _span_of(course)
         if span is None:
             return None
-        coarse = self._coarse[end % self._depth] - self._coarse[begin % self._depth]
-        return _Mix(begin + span[0], begin + span[1], line.change, line.residual, coarse)
+        mix = _Mix(begin + span[0], begin + span[1], line.change, line.residual, self._along(begin, end))
+        return mix if flat or self._is_known(mix) or self._loses_detail(mix, line.kept, begin, end) else None
+
+    def _along(self, begin: int, end: int) -> Float32:
+        """(432,) from one frame to another, coarse."""
+        return np.asarray(self._coarse[end % self._depth] - self._coarse[begin % self._depth], np.float32)
+
+    def _is_known(self, mix: _Mix) -> bool:
+        """Whether another window has shown the same mix."""
+        return any(abs(mix.first - other.first) + abs(mix.last - other.last) <= 1 for other in self._found)
+
+    def _loses_detail(self, mix: _Mix, kept: Float32, begin: int, end: int) -> bool:
+        """Whether the frames of a mix in a window have lost the detail that mixing takes."""
+        part = cv2.resize(kept.reshape(SIZE[::-1]), detail.SIZE, interpolation=cv2.INTER_NEAREST)
+        inner = self._spread(max(begin, mix.first - 1), min(end, mix.last))
+        return detail.is_mix(self._detail[inner].astype(np.float32), np.asarray(part, np.float32))
+
+    def _spread(self, first: int, last: int) -> NDArray[np.int64]:
+        """Places in memory of some frames from one to another, both among them."""
+        numbers = np.linspace(first, last, min(POINTS, last - first + 1)).round().astype(np.int64)
+        return np.asarray(np.unique(numbers) % self._depth, np.int64)
 
     def _is_course(self, course: Float32, begin: int, end: int, slack: float = 0.0) -> bool:
         """Whether places on a line go from one end to the other in more than one step, and stay there."""

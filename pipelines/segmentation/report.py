@@ -29,16 +29,20 @@ ROW_S: Final = 60.0
 WIDTH_PX: Final = 1100
 LEFT_PX: Final = 110
 LANE_PX: Final = 20
+NAME_PX: Final = 8
+"""Width that a letter of a reason needs."""
 COLOURS: Final = {"clip": "#2e9e5b", "shot": "#c9d4e2", "speech": "#f0a73a", "track": "#7d9dc4", "mixed": "#9a6fb0"}
 REJECTED: Final = {"no_speech": "#b9b9b9", "too_short": "#d8b37a", "transition": "#9a6fb0", "no_face": "#8b8b8b"}
 OTHER_REASON: Final = "#d0524a"
 STYLE: Final = (
     "body{font:14px/1.45 system-ui,sans-serif;margin:24px auto;max-width:1230px;color:#1c2430}h2{margin:28px 0 4px}"
     "svg{display:block;margin:8px 0}table{border-collapse:collapse;margin:8px 0 20px}td,th{padding:3px 10px;"
-    "border-bottom:1px solid #dde3ea;text-align:left;font-variant-numeric:tabular-nums}th{color:#5a6675}"
-    ".faces{display:flex;flex-wrap:wrap;gap:10px}.faces figure{margin:0;width:100px}.faces img{width:88px;height:88px;"
-    "object-fit:cover;border-radius:6px;background:#eee}figcaption{font-size:12px;color:#5a6675}.key span{display:"
-    "inline-block;margin-right:16px}.key i{display:inline-block;width:12px;height:12px;margin-right:5px}"
+    "border-bottom:1px solid #dde3ea;text-align:left;font-variant-numeric:tabular-nums}th{color:#5a6675;white-space:"
+    "nowrap}.failed{color:#b3362f}"
+    ".faces{display:flex;flex-wrap:wrap;gap:10px}.faces figure{margin:0;min-width:100px}.faces img{width:88px;"
+    "height:88px;object-fit:cover;border-radius:6px;background:#eee}figcaption{font-size:12px;color:#5a6675;"
+    "white-space:nowrap}.key span{display:inline-block;margin-right:16px}.key i{display:inline-block;width:12px;"
+    "height:12px;margin-right:5px}"
 )
 
 
@@ -49,8 +53,11 @@ def write_report(surveys: Sequence[Survey], title: str = "Segmentation") -> byte
     """
     parts = [_source(found) for found in surveys]
     key = {"shot": "shot", "mixed": "fade or dissolve", "speech": "speech", "track": "face", "clip": "clip"}
-    named = "".join(f"<span><i style='background:{COLOURS[k]}'></i>{text}</span>" for k, text in key.items())
-    named += f"<span><i style='background:{OTHER_REASON}'></i>rejected (point at it for the reason)</span>"
+    colours = [(COLOURS[name], text) for name, text in key.items()]
+    colours += [(colour, REASONS[reason]) for reason, colour in REJECTED.items() if reason != "transition"]
+    colours.append((OTHER_REASON, "left out for another reason"))
+    named = "".join(f"<span><i style='background:{colour}'></i>{text}</span>" for colour, text in colours)
+    named += "<span>black curve: log odds that the voice is this face's, +-6</span>"
     page = f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style>"
     page += f"<h1>{html.escape(title)}</h1><p class='key'>{named}</p>{''.join(parts)}"
     return page.encode("utf-8")
@@ -60,7 +67,7 @@ def _source(found: Survey) -> str:
     name = html.escape(found.source.uri)
     if found.failure is not None:
         reason, message = found.failure.reason, html.escape(found.failure.message or "")
-        return f"<h2>{name}</h2><p>failed at {found.failure.stage}: {reason}. {message}</p>"
+        return f"<h2>{name}</h2><p class='failed'>failed at {found.failure.stage}: {reason}. {message}</p>"
     scan, chosen = unpack_scan(found.result("segment")), found.value("clips")
     speech = heard_speech(found.value("speech"))
     odds = unpack_odds(found.result("speakers"))
@@ -74,11 +81,22 @@ def _source(found: Survey) -> str:
         for i in range(int(rows))
     ]
     kept = sum(clip["end_us"] - clip["start_us"] for clip in chosen["clips"])
-    told = f"{(end - start) / 1e6:.1f} s, {len(scan.shots)} shots, {len(scan.transitions)} fades, "
-    told += f"{len(scan.tracks)} faces, {len(chosen['clips'])} clips of {kept / 1e6:.1f} s together"
+    told = ", ".join(
+        [
+            f"{(end - start) / 1e6:.1f} s",
+            _counted(len(scan.shots), "shot"),
+            _counted(len(scan.transitions), "fade"),
+            _counted(len(scan.tracks), "face"),
+            f"{_counted(len(chosen['clips']), 'clip')} with {kept / 1e6:.1f} s",
+        ]
+    )
     if speech is None:
         told += ", no sound"
     return f"<h2>{name}</h2><p>{told}</p>{''.join(sheets)}{_faces(found, scan, drawn)}{_table(chosen)}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _timeline(
@@ -106,7 +124,7 @@ def _timeline(
     clips = [_bar(c["start_us"], c["end_us"], window, COLOURS["clip"], _clip_text(c, chosen)) for c in chosen["clips"]]
     for r in chosen["rejections"]:
         colour, text = REJECTED.get(r["reason"], OTHER_REASON), f"{r['reason']}: {r['message']}"
-        clips.append(_bar(r["start_us"], r["end_us"], window, colour, text))
+        clips += [_bar(r["start_us"], r["end_us"], window, colour, text), _name(r, window)]
     lanes.append(("clips", clips))
     body = []
     for place, (label, bars) in enumerate(lanes):
@@ -128,6 +146,15 @@ def _bar(
     left, right = _x(max(start, window[0]), window), _x(min(end, window[1]), window)
     shape = f"x='{left:.1f}' y='{drop}' width='{max(1.0, right - left - 0.6):.1f}' height='{height}' rx='2'"
     return f"<rect {shape} fill='{colour}'><title>{html.escape(text)}</title></rect>"
+
+
+def _name(rejection: Mapping[str, Any], window: tuple[int, int]) -> str:
+    """The reason of a rejected span, where it has room for it."""
+    reason = str(rejection["reason"])
+    left, right = _x(max(rejection["start_us"], window[0]), window), _x(min(rejection["end_us"], window[1]), window)
+    if right - left < NAME_PX * len(reason):
+        return ""
+    return f"<text x='{left + 5:.1f}' y='14' font-size='11' fill='#1c2430' pointer-events='none'>{reason}</text>"
 
 
 def _course(times: Int64, values: Float32, window: tuple[int, int]) -> str:
@@ -167,7 +194,9 @@ def _meets(span: tuple[int, int], window: tuple[int, int]) -> bool:
 
 def _clip_text(clip: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
     scores = {name: value for name, value in chosen["scores"][clip["clip_id"]].items() if value is not None}
-    shown = ", ".join(f"{name} {value:.2f}" for name, value in sorted(scores.items()))
+    shown = ", ".join(
+        f"{name} {value}" if isinstance(value, int) else f"{name} {value:.2f}" for name, value in sorted(scores.items())
+    )
     return f"{clip['clip_id']}, face {chosen['tracks'][clip['clip_id']]}; {shown}"
 
 
@@ -213,10 +242,7 @@ def _data(rgb: UInt8, box: Float32) -> str:
 def _table(chosen: Mapping[str, Any]) -> str:
     """Clips and rejected spans in order of time."""
     rows = [(c["start_us"], c["end_us"], "clip", _clip_text(c, chosen)) for c in chosen["clips"]]
-    rows += [
-        (r["start_us"], r["end_us"], r["reason"], f"{r['message']} ({REASONS[r['reason']]})")
-        for r in chosen["rejections"]
-    ]
+    rows += [(r["start_us"], r["end_us"], r["reason"], r["message"]) for r in chosen["rejections"]]
     cells = "".join(
         f"<tr><td>{start / 1e6:.2f}</td><td>{end / 1e6:.2f}</td><td>{what}</td><td>{html.escape(text)}</td></tr>"
         for start, end, what, text in sorted(rows)

@@ -50,13 +50,13 @@ class Speech(Stage[SourceItem]):
 
 
 def reader_of(job: Job[SourceItem]) -> Any:
-    """Reads the samples of a span of the source clock at 16 kHz."""
+    """Reads the samples of a span of the source clock at 16 kHz; where they are damaged, nobody speaks."""
     from annotate.audio import read_audio
     from pipelines.decoding import guarded
 
     def read(start_us: int, end_us: int) -> Float32:
         with source_file(job) as path:
-            return guarded(path, job.config.run.decode, read_audio, start_us, end_us)
+            return guarded(path, job.config.run.decode, read_audio, start_us, end_us, mend=True)
 
     return read
 

@@ -159,3 +159,31 @@ def test_a_step_of_a_fade_is_no_cut() -> None:
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_hardly_any_frames(count: int) -> None:
     assert found(scene(11, count)) == []
+
+
+def detailed(seed: int, count: int) -> list[Picture]:
+    """A view with edges everywhere, without noise."""
+    rng = np.random.default_rng(seed)
+    blocks = cv2.resize(rng.integers(20, 235, (36, 48, 3)).astype(np.uint8), (288, 216), interpolation=cv2.INTER_CUBIC)
+    return [blocks] * count
+
+
+def shifted(picture: Picture, by: float) -> Picture:
+    """256 x 192 pixels of a picture, from `by` pixels to the right; whole ones, so that nothing is resampled."""
+    left = round(by)
+    return np.ascontiguousarray(picture[:192, left : left + 256])
+
+
+def test_a_camera_that_moves_by_a_little_is_no_mix() -> None:
+    """So little that its pictures lie on a line."""
+    for far in (2, 3, 4):
+        places = [0.0] * 25 + np.linspace(0, far, 14).tolist() + [float(far)] * 25
+        assert found([shifted(p, x) for p, x in zip(detailed(21, 64), places, strict=True)]) == []
+
+
+def test_a_dissolve_between_two_takes_of_one_view() -> None:
+    """One person sits a little further to the right: a motion of blocks would explain that, but edges are double."""
+    takes = [[shifted(p, by) for p in detailed(22, 60)] for by in (0, 5)]
+    ((first, last),) = found(takes[0][:40] + mixed(takes[0][40:52], takes[1][:12]) + takes[1][12:])
+    assert abs(first - 40) <= 2
+    assert abs(last - 52) <= 2

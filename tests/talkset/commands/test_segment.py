@@ -42,6 +42,8 @@ def test_the_one_who_is_heard_gives_the_clip_and_the_sheet_shows_it(
     assert len(re.findall("data:image/jpeg;base64,", page)) == 2
     assert not re.findall(r"(?:src|href)='(?!data:)", page)  # it needs no other file
     assert "speech_ratio" in page
+    assert "1 shot, 0 fades, 2 faces, 1 clip with" in page
+    assert "nobody speaks</span>" in page  # the colours are explained
 
 
 def test_a_run_takes_over_what_was_found(video: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
