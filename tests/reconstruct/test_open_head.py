@@ -126,3 +126,11 @@ def test_wrong_arrays_are_named(open_head: HeadModel) -> None:
 def test_a_missing_model_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(TalksetError, match="talkset models build"):
         head_model.load(tmp_path / "none.npz")
+
+
+def test_signs_do_not_hang_on_rounding() -> None:
+    even, odd = np.array([0.5, 0.9, 0.9, 0.5]), np.array([-0.9, 0.3, -0.3, 0.9])
+    rounding = 1e-12 * np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    for noise in rounding:
+        directions = np.stack([-even + noise, odd + noise, -odd + noise], axis=1)
+        np.testing.assert_array_equal(distiller.signs_of(directions), [-1, -1, 1])
