@@ -7,8 +7,9 @@ the generator's own frame rate, beside the sound's features, emotion, shape and 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,6 +63,37 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         return Batch(**{item.name: getattr(self, item.name).to(device) for item in dataclasses.fields(self)})
+
+
+@dataclass(frozen=True)
+class Clips:
+    """B whole clips at their own frame rates, padded to the longest."""
+
+    motion: Tensor
+    """(B, T, D) normalised; zero where not valid."""
+    valid: Tensor
+    """(B, T) bool."""
+    place: Tensor
+    """(B,) position among the selected clips."""
+
+
+def whole_clips(
+    dataset: Dataset, layout: MotionLayout, batch: int, seed: int | None = None
+) -> Generator[Clips, None, None]:
+    """All selected clips once in order; with a seed for ever in random order, in full batches."""
+    shuffle = seed is not None
+    loader = dataset.loader(
+        [*layout.signals], batch, shuffle=shuffle, seed=seed or 0, drop_last=shuffle, rank=0, world_size=1
+    )
+    places = {clip_id: place for place, clip_id in enumerate(dataset.column("clip_id").to_pylist())}
+    try:
+        for _ in itertools.count() if shuffle else range(1):
+            for raw in loader:
+                motion = layout.vector({name: raw[name].float() for name in layout.signals})
+                motion = torch.where(raw["valid"][..., None], motion, torch.zeros((), dtype=motion.dtype))
+                yield Clips(motion, raw["valid"], torch.tensor([places[clip_id] for clip_id in raw["clip_id"]]))
+    finally:
+        loader.close()
 
 
 def feature_column(audio: str) -> str:
