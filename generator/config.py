@@ -52,7 +52,7 @@ class DiffusionConfig:
 
     steps: int = 500
     sample_steps: int = 8
-    """Network evaluations of a window without guidance (DDIM)."""
+    """Network evaluations of a window without guidance."""
     guidance_audio: float = 1.0
     guidance_style: float = 1.5
     guidance_emotion: float = 1.5

@@ -53,7 +53,7 @@ CHANCE: Final = "chance"
 RETRIEVAL: Final = "style_retrieval_top1"
 """By the generator's own style encoder."""
 RETRIEVAL_STATISTICAL: Final = "style_retrieval_top1_statistical"
-"""By statistics that were not learned."""
+"""By statistics that were not learned, less their mean over the real clips of the same emotion."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,11 @@ class Evaluation:
         return self._onset_cache[name]
 
     def judges(self, embed: Embed | None) -> dict[str, StyleJudge]:
-        """By the metric's name: the generator's own encoder, and `embed`."""
+        """By the metric's name: the generator's own encoder, and `embed`.
+
+        What `embed` finds is compared with what it finds in real clips of the same emotion, which is most of a face's
+        statistics: two clips of a manner need not be of one emotion.
+        """
         own = {name: code.numpy() for name, code in self.codes.items()}
         encoder = self.speaker.generator.style
         judges = {RETRIEVAL: StyleJudge(own, lambda name, v: _style(encoder, v, self.heard[name].valid), False)}
@@ -281,8 +285,12 @@ class Evaluation:
             def embedded(name: str, vector: Float32) -> Float32:
                 return embed(self.speaker.motion(torch.as_tensor(vector[self.heard[name].valid]), self.clips[name]))
 
-            gallery = {name: embedded(name, heard.motion) for name, heard in self.heard.items()}
-            judges[RETRIEVAL_STATISTICAL] = StyleJudge(gallery, embedded, True)
+            real = {name: embedded(name, heard.motion) for name, heard in self.heard.items()}
+            felt = dict(zip(self.clips, self.emotions.argmax(1) * self.emotions.any(1), strict=True))
+            usual = {e: np.mean([real[n] for n in real if felt[n] == e], axis=0) for e in set(felt.values())}
+            gallery = {name: code - usual[felt[name]] for name, code in real.items()}
+            statistics = StyleJudge(gallery, lambda name, v: embedded(name, v) - usual[felt[name]], True)
+            judges[RETRIEVAL_STATISTICAL] = statistics
         return judges
 
     def retrieval(self, vectors: Vectors, judge: StyleJudge) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Final
 
@@ -18,6 +19,8 @@ REACH: Final = 32
 LOGMEL_SHIFT: Final = -1.5
 LOGMEL_SCALE: Final = 5.0
 """Fixed scaling of log-mel energies to about unit variance."""
+BAND_SIGMAS: Final = (1.5, 4.0, 12.0)
+"""Frames: standard deviations of the smoothing between the bands of speed."""
 SHAPE_CODE: Final = 16
 """Numbers to which the identity is reduced: a few speakers must not be recognised by their heads."""
 
@@ -99,6 +102,35 @@ class Block(nn.Module):
         return found
 
 
+class Bands(nn.Module):
+    """A Wiener filter whose gains follow from the conditions: noisy motion in bands of speed, each value scaled.
+
+    How much of a band is signal depends on the step and on the manner: of a lively head more than of a calm one. What a
+    transformer learns of it slowly, and so makes motion too small, is here one linear layer.
+    """
+
+    sigmas: Tensor
+
+    def __init__(self, width: int, motion_width: int) -> None:
+        super().__init__()
+        self.register_buffer("sigmas", torch.tensor(BAND_SIGMAS), persistent=False)
+        self.gains = nn.Linear(width, (len(BAND_SIGMAS) + 1) * motion_width)
+        nn.init.zeros_(self.gains.weight)
+        nn.init.zeros_(self.gains.bias)
+
+    def forward(self, noisy: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D) from noisy (B, T, D), condition (B, W) and mask (B, T) bool: frames that exist."""
+        at = torch.arange(noisy.shape[1], device=noisy.device)
+        apart = (at[:, None] - at[None]) / self.sigmas[:, None, None]
+        weights = torch.exp(-0.5 * apart**2)[None] * mask[:, None, None]
+        weights = (weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)).to(noisy.dtype)
+        smooth = [noisy, *torch.einsum("bktu,bud->kbtd", weights, noisy)]
+        bands = torch.stack([one - other for one, other in itertools.pairwise(smooth)] + smooth[-1:], dim=1)
+        gains = self.gains(condition).reshape(len(noisy), bands.shape[1], 1, -1)
+        made: Tensor = (gains * bands).sum(1)
+        return made
+
+
 class Denoiser(nn.Module):
     """Predicts clean motion (B, T, D) of which the first `head_width` values are the head's, the others the body's."""
 
@@ -126,6 +158,7 @@ class Denoiser(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width + config.audio_width, head_width)
+        self.bands = Bands(width, motion_width)
         self.body = nn.ModuleList(Block(config) for _ in range(config.body_layers))
         if config.body_layers:
             self.body_norm, self.body_out = nn.LayerNorm(width), nn.Linear(width, motion_width - head_width)
@@ -165,11 +198,12 @@ class Denoiser(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, condition, mask)
         head: Tensor = self.out(torch.cat([self.norm(hidden), heard.to(hidden.dtype)], dim=-1))
+        filtered: Tensor = self.bands(noisy, condition, mask)
         if not self.config.body_layers:
-            return head
+            return filtered + head
         for block in self.body:
             hidden = block(hidden, condition, mask)
-        return torch.cat([head, self.body_out(self.body_norm(hidden))], dim=-1)
+        return filtered + torch.cat([head, self.body_out(self.body_norm(hidden))], dim=-1)
 
 
 def waves(numbers: Tensor, width: int) -> Tensor:
