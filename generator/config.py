@@ -54,7 +54,7 @@ class DiffusionConfig:
     sample_steps: int = 8
     """Network evaluations of a window without guidance."""
     guidance_audio: float = 1.0
-    guidance_style: float = 1.5
+    guidance_style: float = 1.0
     guidance_emotion: float = 1.5
     """1: no guidance, and no further evaluation of the network; 0: the condition is ignored."""
     drop_audio: float = 0.05
@@ -78,7 +78,7 @@ class LossConfig:
     lip_scale_mm: float = 2.0
     lids: float = 4.0
     """Weight of what shuts the eyes among the values of `params`, `velocity` and `smoothness`."""
-    style: float = 0.1
+    style: float = 0.5
     """That the style encoder finds in the prediction the style that was asked for; 0: off."""
     exchange: float = 0.0
     """EMOTE's content-emotion exchange; 0: off."""
@@ -89,7 +89,7 @@ class LossConfig:
 class TrainConfig:
     """How the generator learns."""
 
-    steps: int = 1200
+    steps: int = 1800
     batch: int = 32
     accumulate: int = 1
     """Parts in which a batch is computed; the gradient is that of the whole batch."""

@@ -21,7 +21,7 @@ OFFSET: Final = 0.008
 LEAST: Final = 1e-5
 """Signal power at the last step: none to speak of."""
 
-LOG_RATIOS: Final = (-7.0, 4.0)
+LOG_RATIOS: Final = (-7.0, 6.0)
 """Signal over noise at the first and last step of sampling: between them a Gaussian process is sampled with its own
 deviation within 4 %, from single frames to minutes' drift, in eight steps."""
 

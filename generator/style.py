@@ -26,6 +26,12 @@ LEAST_CROP: Final = 0.6
 LEAST_DEVIATION: Final = 0.05
 LEAST_SPEED: Final = 0.02
 """Added in quadrature before the logarithm, in normalised units (a frame): what hardly moves does not count."""
+LEAST_SPREAD: Final = 0.1
+SMALL: Final = 0.05
+"""What is alike in all clips to learn from, such as an expression that nobody makes, is neither blown up to unit
+variance nor has more weight than what was learned: generated motion has traces of it."""
+ROUNDING: Final = 1e-4
+"""Of Adam: gradients that are rounding errors move nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,10 @@ class StyleEncoder(nn.Module):
         sizes = [2 * motion_width, *[width] * config.style.layers]
         self.layers = nn.ModuleList(nn.Conv1d(a, b, 5, padding=2) for a, b in itertools.pairwise(sizes))
         pooled = 3 * motion_width + (2 * width if config.style.layers else 0)
-        self.norm = nn.BatchNorm1d(pooled, affine=False)
+        self.norm = nn.BatchNorm1d(pooled, affine=False, eps=LEAST_SPREAD**2)
         self.style = nn.Linear(pooled, config.model.style_width)
+        with torch.no_grad():
+            self.style.weight.mul_(SMALL)
         self.judge = nn.Sequential(nn.Linear(pooled, width), nn.GELU(), nn.Linear(width, len(EMOTIONS)))
 
     def pooled(self, motion: Tensor, valid: Tensor) -> Tensor:
@@ -126,7 +134,7 @@ def train_style(
 ) -> list[float]:
     """Train the encoder in place; returns the loss of every step. The same data and seed give the same weights."""
     settings = config.style
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.01, eps=ROUNDING)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     losses = []
     encoder.train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,24 @@ def test_styles_of_new_people_are_told_apart() -> None:
     with torch.no_grad():
         one, other = (encoder(clips.motion, clips.valid)[0] for clips in (talking(new, 998), talking(new, 999)))
     assert ((one @ other.T).argmax(1) == torch.arange(8)).float().mean() > 0.6  # chance is 1 in 8
+
+
+def test_traces_of_what_nobody_did_hardly_count() -> None:
+    config = load_config("tiny", ["style.steps=100", "style.width=8", "model.style_width=4"])
+    known = 1.5 * torch.randn(20, 2, generator=torch.Generator().manual_seed(1)).repeat(2, 1)
+    labels = Labels(torch.arange(20).repeat(2), torch.zeros(40, 9), torch.zeros(40, dtype=torch.bool))
+
+    def still(clips: Clips) -> Clips:
+        return replace(clips, motion=clips.motion * torch.tensor([1.0, 1.0, 0.0]))
+
+    encoder = fresh(config)
+    train_style(encoder, (still(talking(known, seed)) for seed in range(100)), labels, config, torch.device("cpu"))
+    clips = still(talking(1.5 * torch.randn(8, 2, generator=torch.Generator().manual_seed(2)), 999))
+    traces = 0.02 * torch.randn(clips.motion.shape, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        clean, _ = encoder(clips.motion, clips.valid)
+        found, _ = encoder(clips.motion + traces * torch.tensor([0.0, 0.0, 1.0]), clips.valid)
+    assert (clean * found).sum(1).mean() > 0.85
 
 
 def test_of_single_clips_crops_are_told_apart() -> None:
