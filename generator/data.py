@@ -166,7 +166,6 @@ class TrainingData:
         *,
         batch: int,
         seed: int,
-        window_s: float | None = None,
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
@@ -184,7 +183,7 @@ class TrainingData:
         except KeyError as error:
             message = f"the data set has no column {self._features} with features of the sound"
             raise UsageError(message, "Make it with `talkset train features DATA --out FOLDER`") from error
-        self._steps = round((window_s or config.window_s) * config.fps)
+        self._steps = round(config.window_s * config.fps)
         self._native = _all_at(dataset, config.fps)
         extra = 0.0 if self._native else 2.0 / config.fps  # frames around the window's last step
         columns = (*layout.signals, "pts_us", SHAPE, self._features)
@@ -192,7 +191,7 @@ class TrainingData:
         self.loader: Loader = dataset.loader(
             columns,
             batch,
-            window_s=(window_s or config.window_s) + extra,
+            window_s=config.window_s + extra,
             hop_s=config.train.hop_s,
             seed=seed,
             drop_last=True,

@@ -137,7 +137,15 @@ class Trainer:
             raise UsageError(message, "Make a version with one: talkset filter -w \"head_model == '...'\"")
         model = load_model(str(names.pop()))
         self.layout = make_layout(model, dataset.stats, config.body)
-        self.data = self._data(config.train.batch // place.world, config.seed, place)
+        self.data = TrainingData(
+            dataset,
+            config,
+            self.layout,
+            batch=max(1, config.train.batch // place.world),
+            seed=config.seed,
+            rank=place.rank,
+            world_size=place.world,
+        )
         self.sizes = Sizes(self.data.features_width, model.num_shape)
         denoiser, style = make_networks(config, self.layout, self.sizes)
         self.denoiser, self.style = denoiser.to(place.device), style.to(place.device)
@@ -157,10 +165,6 @@ class Trainer:
                 distributed.broadcast(parameter.data, 0)
         self.codes = torch.zeros(0)
         self.step = 0
-
-    def _data(self, batch: int, seed: int, place: Place) -> TrainingData:
-        ranks = {"rank": place.rank, "world_size": place.world}
-        return TrainingData(self.dataset, self.config, self.layout, batch=max(1, batch), seed=seed, **ranks)
 
     def prepare(self, progress: Progress | None) -> None:
         """Train the style encoder and embed every clip. All ranks do the same; the first one's weights count."""
