@@ -39,7 +39,12 @@ from talkset.demo_train import run_demo_train
 EVAL = Path(os.environ.get("TALKSET_EVAL_DATA", Path(__file__).resolve().parents[2] / "shared" / "eval"))
 CLIPS = 10
 LIMIT_MM = 1.5
-REAL = ("train.steps=1000", "train.batch=16", "train.hop_s=0.08", "style.steps=100", "diffusion.drop_style=0.0")
+REAL = (
+    "train.steps=1200", "train.batch=16", "train.hop_s=0.08", "style.steps=100", "loss.style=0.0",
+    *(f"diffusion.drop_{name}=0.0" for name in ("audio", "style", "emotion", "shape")),
+    *(f"diffusion.guidance_{name}=1.0" for name in ("audio", "style", "emotion")),
+)  # fmt: skip
+"""Nothing is left out in training, so nothing can be guided away from."""
 GPU_STEPS = 300
 
 

@@ -25,7 +25,7 @@ from schemas.errors import TalksetError, UsageError
 from schemas.files import named_errors, write_atomic
 from schemas.labels import EMOTIONS
 
-FORMAT: Final = "1"
+FORMAT: Final = "2"
 CHECKPOINT: Final = "checkpoint.safetensors"
 STATE: Final = "training.safetensors"
 

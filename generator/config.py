@@ -37,10 +37,12 @@ class StyleConfig:
     """The contrastive style encoder and how it is trained before the generator."""
 
     width: int = 48
-    layers: int = 1
+    layers: int = 0
+    """Convolutions whose moments count beside those of the motion."""
     steps: int = 300
-    batch: int = 64
-    learning_rate: float = 2e-3
+    batch: int = 192
+    """Clips."""
+    learning_rate: float = 5e-3
     temperature: float = 0.1
 
 
@@ -50,9 +52,9 @@ class DiffusionConfig:
 
     steps: int = 500
     sample_steps: int = 8
-    """Network evaluations of a window without guidance (DDIM)."""
+    """Network evaluations of a window without guidance."""
     guidance_audio: float = 1.0
-    guidance_style: float = 1.5
+    guidance_style: float = 1.0
     guidance_emotion: float = 1.5
     """1: no guidance, and no further evaluation of the network; 0: the condition is ignored."""
     drop_audio: float = 0.05
@@ -76,6 +78,8 @@ class LossConfig:
     lip_scale_mm: float = 2.0
     lids: float = 4.0
     """Weight of what shuts the eyes among the values of `params`, `velocity` and `smoothness`."""
+    style: float = 0.5
+    """That the style encoder finds in the prediction the style that was asked for; 0: off."""
     exchange: float = 0.0
     """EMOTE's content-emotion exchange; 0: off."""
     lip_vertices: int = 24
@@ -85,7 +89,7 @@ class LossConfig:
 class TrainConfig:
     """How the generator learns."""
 
-    steps: int = 1200
+    steps: int = 1800
     batch: int = 32
     accumulate: int = 1
     """Parts in which a batch is computed; the gradient is that of the whole batch."""

@@ -7,8 +7,9 @@ the generator's own frame rate, beside the sound's features, emotion, shape and 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,6 +63,37 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         return Batch(**{item.name: getattr(self, item.name).to(device) for item in dataclasses.fields(self)})
+
+
+@dataclass(frozen=True)
+class Clips:
+    """B whole clips at their own frame rates, padded to the longest."""
+
+    motion: Tensor
+    """(B, T, D) normalised; zero where not valid."""
+    valid: Tensor
+    """(B, T) bool."""
+    place: Tensor
+    """(B,) position among the selected clips."""
+
+
+def whole_clips(
+    dataset: Dataset, layout: MotionLayout, batch: int, seed: int | None = None
+) -> Generator[Clips, None, None]:
+    """All selected clips once in order; with a seed for ever in random order, in full batches."""
+    shuffle = seed is not None
+    loader = dataset.loader(
+        [*layout.signals], batch, shuffle=shuffle, seed=seed or 0, drop_last=shuffle, rank=0, world_size=1
+    )
+    places = {clip_id: place for place, clip_id in enumerate(dataset.column("clip_id").to_pylist())}
+    try:
+        for _ in itertools.count() if shuffle else range(1):
+            for raw in loader:
+                motion = layout.vector({name: raw[name].float() for name in layout.signals})
+                motion = torch.where(raw["valid"][..., None], motion, torch.zeros((), dtype=motion.dtype))
+                yield Clips(motion, raw["valid"], torch.tensor([places[clip_id] for clip_id in raw["clip_id"]]))
+    finally:
+        loader.close()
 
 
 def feature_column(audio: str) -> str:
@@ -134,7 +166,6 @@ class TrainingData:
         *,
         batch: int,
         seed: int,
-        window_s: float | None = None,
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
@@ -152,7 +183,7 @@ class TrainingData:
         except KeyError as error:
             message = f"the data set has no column {self._features} with features of the sound"
             raise UsageError(message, "Make it with `talkset train features DATA --out FOLDER`") from error
-        self._steps = round((window_s or config.window_s) * config.fps)
+        self._steps = round(config.window_s * config.fps)
         self._native = _all_at(dataset, config.fps)
         extra = 0.0 if self._native else 2.0 / config.fps  # frames around the window's last step
         columns = (*layout.signals, "pts_us", SHAPE, self._features)
@@ -160,7 +191,7 @@ class TrainingData:
         self.loader: Loader = dataset.loader(
             columns,
             batch,
-            window_s=(window_s or config.window_s) + extra,
+            window_s=config.window_s + extra,
             hop_s=config.train.hop_s,
             seed=seed,
             drop_last=True,

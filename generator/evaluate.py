@@ -36,6 +36,8 @@ Float32 = NDArray[np.float32]
 Vectors = dict[str, Float32]
 """Motion vectors (T, D) by clip id."""
 Recognise = Callable[[Motion], str]
+Embed = Callable[[Motion], Float32]
+"""motion -> an embedding of its style by whoever did not learn with the generator; near ones are alike (Euclidean)."""
 Rules = Callable[[Clip, NDArray[np.int64]], Mapping[str, Float32] | None]
 """(clip, times in microseconds) -> signals of the mouth by viseme rules, None where the clip has no phones."""
 
@@ -48,6 +50,10 @@ MIDDLE_M: Final = 0.006
 TRUTH: Final = "truth"
 GENERATOR: Final = "generator"
 CHANCE: Final = "chance"
+RETRIEVAL: Final = "style_retrieval_top1"
+"""By the generator's own style encoder."""
+RETRIEVAL_STATISTICAL: Final = "style_retrieval_top1_statistical"
+"""By statistics that were not learned, less their mean over the real clips of the same emotion."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,18 @@ class Figure:
 
     mean: float
     half_width: float = float("nan")
+
+
+@dataclass(frozen=True)
+class StyleJudge:
+    """Who says which clips are alike in style."""
+
+    gallery: Mapping[str, Float32]
+    """Embeddings of the real test clips by their id."""
+    embed: Callable[[str, Float32], Float32]
+    """(clip id, motion vectors (T, D)) -> embedding"""
+    lengths_count: bool
+    """Whether Euclidean distances tell who is near, else cosines."""
 
 
 @dataclass
@@ -253,22 +271,40 @@ class Evaluation:
             self._onset_cache[name], self.onset_detector = onsets_s(sound[:, 0])
         return self._onset_cache[name]
 
-    @torch.no_grad()
-    def retrieval(self, vectors: Vectors) -> float:
-        """`style_retrieval_top1`: how often the nearest real clip, by style, is of the style that was asked for.
+    def judges(self, embed: Embed | None) -> dict[str, StyleJudge]:
+        """By the metric's name: the generator's own encoder, and `embed`.
+
+        What `embed` finds is compared with what it finds in real clips of the same emotion, which is most of a face's
+        statistics: two clips of a manner need not be of one emotion.
+        """
+        own = {name: code.numpy() for name, code in self.codes.items()}
+        encoder = self.speaker.generator.style
+        judges = {RETRIEVAL: StyleJudge(own, lambda name, v: _style(encoder, v, self.heard[name].valid), False)}
+        if embed is not None:
+
+            def embedded(name: str, vector: Float32) -> Float32:
+                return embed(self.speaker.motion(torch.as_tensor(vector[self.heard[name].valid]), self.clips[name]))
+
+            real = {name: embedded(name, heard.motion) for name, heard in self.heard.items()}
+            felt = dict(zip(self.clips, self.emotions.argmax(1) * self.emotions.any(1), strict=True))
+            usual = {e: np.mean([real[n] for n in real if felt[n] == e], axis=0) for e in set(felt.values())}
+            gallery = {name: code - usual[felt[name]] for name, code in real.items()}
+            statistics = StyleJudge(gallery, lambda name, v: embedded(name, v) - usual[felt[name]], True)
+            judges[RETRIEVAL_STATISTICAL] = statistics
+        return judges
+
+    def retrieval(self, vectors: Vectors, judge: StyleJudge) -> float:
+        """How often the nearest real clip, by style, is of the style that was asked for.
 
         The clip whose style was given and the one whose sound was used are not in the gallery of their own query.
         """
-        names = list(self.clips)
-        codes = np.stack([self.codes[name].numpy() for name in names])
         hits = []
         for name, vector in vectors.items():
-            found = _style(self.speaker.generator.style, vector)
-            left = [k for k, other in enumerate(names) if other not in (name, self.others[name])]
-            label = str(self.groups[self.others[name]])
-            if any(str(self.groups[names[k]]) == label for k in left):
-                labels = [str(self.groups[names[k]]) for k in left]
-                hits.append(metrics_time.retrieval_top1(found[None], codes[left], [label], labels))
+            left = [other for other in self.clips if other not in (name, self.others[name])]
+            label, labels = str(self.groups[self.others[name]]), [str(self.groups[other]) for other in left]
+            if label in labels:
+                found, gallery = judge.embed(name, vector), np.stack([judge.gallery[other] for other in left])
+                hits.append(metrics_time.retrieval_top1(found[None], gallery, [label], labels, judge.lengths_count))
         return float(np.mean(hits)) if hits else float("nan")
 
     def chance(self) -> float:
@@ -317,9 +353,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 @torch.no_grad()
-def _style(encoder: StyleEncoder, vector: Float32) -> NDArray[np.float64]:
-    code, _ = encoder(torch.as_tensor(vector)[None], torch.ones(1, len(vector), dtype=torch.bool))
-    return np.asarray(code[0].numpy(), np.float64)
+def _style(encoder: StyleEncoder, vector: Float32, valid: NDArray[np.bool_]) -> Float32:
+    code, _ = encoder(torch.as_tensor(vector)[None], torch.as_tensor(valid)[None])
+    return np.asarray(code[0].numpy(), np.float32)
 
 
 def _padded(features: Float32, frames: int) -> Tensor:
@@ -334,6 +370,7 @@ def evaluate(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     recognise: Recognise | None = None,
+    embed: Embed | None = None,
     rules: Rules | None = None,
     second: Dataset | None = None,
 ) -> Report:
@@ -351,7 +388,12 @@ def evaluate(
     for seed in seeds:
         runs.append(setting.generated(seed))
     wall_s = time.perf_counter() - started
-    told = [setting.scores(run) | {"style_retrieval_top1": setting.retrieval(run)} for run in runs]
+    judges = setting.judges(embed)
+
+    def styles(vectors: Vectors) -> dict[str, float]:
+        return {metric: setting.retrieval(vectors, judge) for metric, judge in judges.items()}
+
+    told = [setting.scores(run) | styles(run) for run in runs]
     for metric in told[0]:
         report.put(GENERATOR, metric, [scores[metric] for scores in told])
     report.put(GENERATOR, "real_time_factor", [metrics_time.real_time_factor(len(seeds) * sound_s, wall_s)])
@@ -367,10 +409,10 @@ def evaluate(
     if second is not None:
         methods["tracker's noise floor"] = _second(setting, second)
     for method, vectors in methods.items():
-        for metric, value in setting.scores(vectors).items():
+        for metric, value in (setting.scores(vectors) | styles(vectors)).items():
             report.put(method, metric, [value])
-        report.put(method, "style_retrieval_top1", [setting.retrieval(vectors)])
-    report.put(CHANCE, "style_retrieval_top1", [setting.chance()])
+    for metric in judges:
+        report.put(CHANCE, metric, [setting.chance()])
     generator = speaker.generator
     report.facts |= {
         "test_clips": len(test), "test_speakers": len(set(test.column("speaker").to_pylist())), "seeds": list(seeds),

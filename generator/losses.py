@@ -21,7 +21,7 @@ from reconstruct.models.skinning import SkinningModel, prepare, skin
 from schemas.errors import UsageError
 
 TERMS: Final = ("params", "velocity", "smoothness", "lips", "lip_velocity")
-ORDER: Final = {"params": 0, "velocity": 1, "smoothness": 2, "lips": 0, "lip_velocity": 1}
+ORDER: Final = {"params": 0, "velocity": 1, "smoothness": 2, "lips": 0, "lip_velocity": 1, "style": 0}
 """Which difference over time a term is of."""
 
 
@@ -149,6 +149,15 @@ def loss_terms(
         for name in TERMS[3:]:
             terms[name] = 3 * squared(there, here, by_order[ORDER[name]], ORDER[name]) / config.lip_scale_mm**2
     return terms
+
+
+def style_term(shown: Tensor, asked: Tensor, weight: Tensor, valid: Tensor, known: Tensor) -> Tensor:
+    """Sum over the frames that count of one less the cosine of the styles (B, K) shown and asked for, by weight (B,).
+
+    The weight is the signal's power: of a window of noise only the mean of what could be is asked, not a manner.
+    """
+    frames = masks(valid, known)[0].sum(1)
+    return ((1 - (shown * asked).sum(-1)) * weight * frames).sum()
 
 
 def total(terms: dict[str, Tensor], count: Counts, config: LossConfig) -> Tensor:

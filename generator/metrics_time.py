@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from schemas.errors import UsageError
 
@@ -100,17 +101,21 @@ def real_time_factor(sound_s: float, wall_s: float) -> float:
 
 
 def retrieval_top1(
-    queries: Floats, gallery: Floats, query_labels: Sequence[str], gallery_labels: Sequence[str]
+    queries: Floats,
+    gallery: Floats,
+    query_labels: Sequence[str],
+    gallery_labels: Sequence[str],
+    lengths_count: bool = False,
 ) -> float:
-    """Fraction of query embeddings (Q, D) whose most similar gallery embedding (G, D), by cosine, has their label.
+    """Fraction of query embeddings (Q, D) whose most similar gallery embedding (G, D) has their label.
 
-    Chance is the mean over queries of (gallery entries with the label) / G. Raises UsageError for other shapes.
+    The most similar has the highest cosine, or with `lengths_count` the least Euclidean distance. Chance is the mean
+    over queries of (gallery entries with the label) / G. Raises UsageError for other shapes.
     """
     asked, known = _series(queries, "queries", None), _series(gallery, "gallery", None)
     if asked.shape[1] != known.shape[1] or len(asked) != len(query_labels) or len(known) != len(gallery_labels):
         raise UsageError(f"queries {asked.shape} and gallery {known.shape} do not fit their labels", "Give one each")
-    scaled = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (asked, known)]
-    nearest = (scaled[0] @ scaled[1].T).argmax(axis=1)
+    nearest = cdist(asked, known, "euclidean" if lengths_count else "cosine").argmin(axis=1)
     return float(np.mean([gallery_labels[place] == label for place, label in zip(nearest, query_labels, strict=True)]))
 
 

@@ -74,7 +74,7 @@ class Session:
             raise UsageError(f"a hop of {self.hop} frames", f"Choose {max(1, self._lookahead)} to {most}")
         self._device = next(generator.denoiser.parameters()).device
         self._power = signal_power(self._settings.steps).to(self._device)
-        self._steps = few_steps(self._settings.steps, self._settings.sample_steps)
+        self._steps = few_steps(self._power, self._settings.sample_steps)
         self._blocks: dict[int, Tensor] = {}
         self._features: list[Tensor] = []
         self._first = 0  # frame of the first feature that is kept

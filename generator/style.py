@@ -1,13 +1,16 @@
 """The style encoder: clips of one speaker and manner come near each other, whatever is said and felt (NT-Xent).
 
 Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (2020), on motion as in
-DiffPoseTalk (Sun et al. 2024). Positives are windows of other clips of the same style; where a batch has none, two
-crops of a window. Beside it an emotion judge learns from the same features, for the content-emotion exchange loss.
+DiffPoseTalk (Sun et al. 2024). Positives are other clips of the same style, whole: a manner is a matter of means and
+deviations, which short pieces hardly show. Where a batch has no two of a style, two crops of each clip. Beside it an
+emotion judge learns from the same features, for the content-emotion exchange loss.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -15,15 +18,40 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from generator.config import GeneratorConfig
-from generator.data import Batch, TrainingData
+from generator.data import Clips
 from schemas.labels import EMOTIONS
 
 LEAST_CROP: Final = 0.6
-"""Shortest crop of a window, as a part of it."""
+"""Shortest crop of a clip, as a part of it."""
+LEAST_DEVIATION: Final = 0.05
+LEAST_SPEED: Final = 0.02
+"""Added in quadrature before the logarithm, in normalised units (a frame): what hardly moves does not count."""
+LEAST_SPREAD: Final = 0.1
+SMALL: Final = 0.05
+"""What is alike in all clips to learn from, such as an expression that nobody makes, is neither blown up to unit
+variance nor has more weight than what was learned: generated motion has traces of it."""
+ROUNDING: Final = 1e-4
+"""Of Adam: gradients that are rounding errors move nothing."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of all selected clips."""
+
+    group: Tensor
+    """(N,) number of the clips of one style."""
+    emotion: Tensor
+    """(N, len(EMOTIONS)), as in generator.data."""
+    emotion_known: Tensor
+    """(N,) bool"""
 
 
 class StyleEncoder(nn.Module):
-    """Head motion (B, T, D) to a unit vector (B, K) of its style."""
+    """Head motion (B, T, D) to a unit vector (B, K) of its style.
+
+    Moments over time, each on the scale of how much it varies among clips, and one linear layer: from a few dozen
+    speakers anything deeper learns the clips by heart. More speakers may have convolutions before (`style.layers`).
+    """
 
     def __init__(self, config: GeneratorConfig, motion_width: int) -> None:
         super().__init__()
@@ -31,37 +59,41 @@ class StyleEncoder(nn.Module):
         self.motion_width = motion_width
         sizes = [2 * motion_width, *[width] * config.style.layers]
         self.layers = nn.ModuleList(nn.Conv1d(a, b, 5, padding=2) for a, b in itertools.pairwise(sizes))
-        pooled = 2 * width + 2 * motion_width
-        self.style = nn.Sequential(
-            nn.LayerNorm(pooled), nn.Linear(pooled, width), nn.GELU(), nn.Linear(width, config.model.style_width)
-        )
-        self.judge = nn.Sequential(
-            nn.LayerNorm(pooled), nn.Linear(pooled, width), nn.GELU(), nn.Linear(width, len(EMOTIONS))
-        )
+        pooled = 3 * motion_width + (2 * width if config.style.layers else 0)
+        self.norm = nn.BatchNorm1d(pooled, affine=False, eps=LEAST_SPREAD**2)
+        self.style = nn.Linear(pooled, config.model.style_width)
+        with torch.no_grad():
+            self.style.weight.mul_(SMALL)
+        self.judge = nn.Sequential(nn.Linear(pooled, width), nn.GELU(), nn.Linear(width, len(EMOTIONS)))
 
     def pooled(self, motion: Tensor, valid: Tensor) -> Tensor:
-        """(B, P) means and deviations over the valid frames, of the motion and of what convolutions make of it."""
+        """(B, P) over the valid frames: means, log deviations and log speeds, and moments of the convolutions."""
         motion = motion[..., : self.motion_width]
         seen = valid[..., None].to(motion.dtype)
+        both = seen[:, 1:] * seen[:, :-1]
         clean = motion * seen
-        speed = functional.pad((clean[:, 1:] - clean[:, :-1]) * seen[:, 1:] * seen[:, :-1], (0, 0, 1, 0))
-        hidden = torch.cat([clean, 5 * speed], dim=-1).transpose(1, 2)
-        for layer in self.layers:
-            made = functional.gelu(layer(hidden))
-            hidden = hidden + made if hidden.shape == made.shape else made
-        return torch.cat([*_moments(clean, seen), *_moments(hidden.transpose(1, 2), seen)], dim=-1)
+        speed = (clean[:, 1:] - clean[:, :-1]) * both
+        found = [*_moments(clean, seen, LEAST_DEVIATION), _moments(speed, both, LEAST_SPEED)[1]]
+        if self.layers:
+            hidden = torch.cat([clean, 5 * functional.pad(speed, (0, 0, 1, 0))], dim=-1).transpose(1, 2)
+            for layer in self.layers:
+                made = functional.gelu(layer(hidden))
+                hidden = hidden + made if hidden.shape == made.shape else made
+            found += _moments(hidden.transpose(1, 2), seen, LEAST_DEVIATION)
+        return torch.cat(found, dim=-1)
 
     def forward(self, motion: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Unit style (B, K) and emotion logits (B, len(EMOTIONS)) of motion (B, T, D) with valid (B, T) bool."""
-        pooled = self.pooled(motion, valid)
+        pooled = self.norm(self.pooled(motion, valid))
         return functional.normalize(self.style(pooled), dim=-1), self.judge(pooled)
 
 
-def _moments(values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(values: Tensor, seen: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """(B, D) means and logarithms of deviations of (B, T, D)."""
     count = seen.sum(1).clamp(min=1)
     mean = (values * seen).sum(1) / count
     variance = (((values - mean[:, None]) * seen) ** 2).sum(1) / count
-    return mean, (variance + 1e-4).sqrt()
+    return mean, 0.5 * (variance + least**2).log()
 
 
 def nt_xent(style: Tensor, group: Tensor, clip: Tensor, temperature: float) -> Tensor:
@@ -85,34 +117,35 @@ def nt_xent(style: Tensor, group: Tensor, clip: Tensor, temperature: float) -> T
     return share[usable].mean()
 
 
-def crops(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two random crops of every window: motion (2B, T, D) and validity (2B, T), false outside of the crop."""
-    frames = batch.motion.shape[1]
+def crops(valid: Tensor, generator: torch.Generator) -> Tensor:
+    """(2B, T) bool: two random crops of every clip of (B, T), false outside of the crop."""
+    frames = valid.shape[1]
     least = max(2, round(LEAST_CROP * frames))
-    length = torch.randint(least, frames + 1, (2 * len(batch.motion), 1), generator=generator)
+    length = torch.randint(least, frames + 1, (2 * len(valid), 1), generator=generator)
     room = (frames - length + 1).float()
     start = (torch.rand(length.shape, generator=generator) * room).long()
     at = torch.arange(frames)[None]
     inside = (at >= start) & (at < start + length)
-    return batch.motion.repeat(2, 1, 1), batch.valid.repeat(2, 1) & inside.to(batch.valid.device)
+    return valid.repeat(2, 1) & inside.to(valid.device)
 
 
 def train_style(
-    encoder: StyleEncoder, data: TrainingData, config: GeneratorConfig, device: torch.device
+    encoder: StyleEncoder, batches: Iterable[Clips], labels: Labels, config: GeneratorConfig, device: torch.device
 ) -> list[float]:
     """Train the encoder in place; returns the loss of every step. The same data and seed give the same weights."""
     settings = config.style
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, weight_decay=0.01, eps=ROUNDING)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     losses = []
     encoder.train()
-    for step, raw in zip(range(settings.steps), data, strict=False):
-        generator = torch.Generator().manual_seed(step_seed(config.seed, step, 0) ^ 0x57)
-        batch = raw.to(device)
-        motion, valid = crops(batch, generator)
-        style, logits = encoder(motion, valid)
-        loss = nt_xent(style, batch.group.repeat(2), batch.clip.repeat(2), settings.temperature)
-        loss = loss + judge_loss(logits, batch.emotion.repeat(2, 1), batch.emotion_known.repeat(2))
+    for step, clips in zip(range(settings.steps), batches, strict=False):
+        motion, valid, place = clips.motion, clips.valid, clips.place
+        if len(torch.unique(labels.group[place])) == len(place):
+            generator = torch.Generator().manual_seed(step_seed(config.seed, step, 0) ^ 0x57)
+            motion, valid, place = motion.repeat(2, 1, 1), crops(valid, generator), place.repeat(2)
+        style, logits = encoder(motion.to(device), valid.to(device))
+        loss = nt_xent(style, labels.group[place].to(device), place.to(device), settings.temperature)
+        loss = loss + judge_loss(logits, labels.emotion[place].to(device), labels.emotion_known[place].to(device))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)

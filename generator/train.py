@@ -34,11 +34,11 @@ from generator.checkpoint import (
     write_tensors,
 )
 from generator.config import GeneratorConfig, from_json, to_json
-from generator.data import Batch, TrainingData, augmented, selected
+from generator.data import Batch, TrainingData, augmented, clip_emotions, selected, whole_clips
 from generator.diffusion import noised, signal_power
-from generator.losses import ORDER, Counts, Lips, counts, emphasis, exchange, loss_terms, total
+from generator.losses import ORDER, Counts, Lips, counts, emphasis, exchange, loss_terms, style_term, total
 from generator.motion import make_layout
-from generator.style import step_seed, train_style
+from generator.style import Labels, step_seed, train_style
 from reconstruct.models.registry import load_model
 from schemas.errors import UsageError
 from schemas.files import write_atomic
@@ -53,6 +53,7 @@ SHORT_SHARE: Final = 0.3
 LEAST_FRAMES: Final = 24
 """Some windows are cut short, down to this: streaming uses short ones."""
 SHAPE_NOISE: Final = 0.3
+EMBED_BATCH: Final = 16
 
 
 class Progress(Protocol):
@@ -136,7 +137,15 @@ class Trainer:
             raise UsageError(message, "Make a version with one: talkset filter -w \"head_model == '...'\"")
         model = load_model(str(names.pop()))
         self.layout = make_layout(model, dataset.stats, config.body)
-        self.data = self._data(config.train.batch // place.world, config.seed, place)
+        self.data = TrainingData(
+            dataset,
+            config,
+            self.layout,
+            batch=max(1, config.train.batch // place.world),
+            seed=config.seed,
+            rank=place.rank,
+            world_size=place.world,
+        )
         self.sizes = Sizes(self.data.features_width, model.num_shape)
         denoiser, style = make_networks(config, self.layout, self.sizes)
         self.denoiser, self.style = denoiser.to(place.device), style.to(place.device)
@@ -157,23 +166,18 @@ class Trainer:
         self.codes = torch.zeros(0)
         self.step = 0
 
-    def _data(self, batch: int, seed: int, place: Place) -> TrainingData:
-        ranks = {"rank": place.rank, "world_size": place.world}
-        return TrainingData(self.dataset, self.config, self.layout, batch=max(1, batch), seed=seed, **ranks)
-
     def prepare(self, progress: Progress | None) -> None:
         """Train the style encoder and embed every clip. All ranks do the same; the first one's weights count."""
         if progress is not None:
             progress.begin("style", 1)
-        alone = Place(0, 1, self.place.device)
-        data = self._data(
-            min(self.config.style.batch, max(2, len(self.data.loader.dataset))), self.config.seed + 1, alone
-        )
-        losses = train_style(self.style, data, self.config, self.place.device)
-        data.close()
+        labels = Labels(torch.as_tensor(self.data.groups), *map(torch.as_tensor, clip_emotions(self.dataset)))
+        size = min(self.config.style.batch, len(self.dataset))
+        with contextlib.closing(whole_clips(self.dataset, self.layout, size, self.config.seed + 1)) as clips:
+            losses = train_style(self.style, clips, labels, self.config, self.place.device)
         if self.place.world > 1:
-            for parameter in self.style.parameters():
-                distributed.broadcast(parameter.data, 0)
+            for tensor in self.style.state_dict().values():
+                distributed.broadcast(tensor, 0)
+        self.style.requires_grad_(False)
         self.codes = self.embed()
         if self.place.first:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -187,15 +191,10 @@ class Trainer:
     def embed(self) -> Tensor:
         """(N, K) style of every selected clip, from its whole motion."""
         self.style.eval()
-        loader = self.dataset.loader([*self.layout.signals], 16, shuffle=False, drop_last=False, rank=0, world_size=1)
         codes = torch.zeros(len(self.dataset), self.config.model.style_width)
-        places = {clip_id: row for row, clip_id in enumerate(self.dataset.column("clip_id").to_pylist())}
-        for batch in loader:
-            motion = self.layout.vector({name: batch[name].float() for name in self.layout.signals})
-            motion = torch.where(batch["valid"][..., None], motion, torch.zeros(()))
-            found, _ = self.style(motion.to(self.place.device), batch["valid"].to(self.place.device))
-            codes[[places[clip_id] for clip_id in batch["clip_id"]]] = found.cpu()
-        loader.close()
+        for clips in whole_clips(self.dataset, self.layout, EMBED_BATCH):
+            found, _ = self.style(clips.motion.to(self.place.device), clips.valid.to(self.place.device))
+            codes[clips.place] = found.cpu()
         return codes
 
     def run(self, progress: Progress | None = None, stop_after: int | None = None) -> None:
@@ -325,6 +324,10 @@ class Trainer:
         terms = loss_terms(
             clean, prediction, batch.valid, known, batch.shape, self.lips, self.config.loss, self.weights
         )
+        if self.config.loss.style:
+            shown, _ = self.style(torch.where(known[..., None], clean, prediction.float()), batch.valid)
+            weight = self.power[given.step] * given.given[:, 1]
+            terms["style"] = style_term(shown, given.style, weight, batch.valid, known)
         if not self.config.loss.exchange:
             return terms, None
         turned = batch.emotion.roll(1, 0)
@@ -414,7 +417,7 @@ class Trainer:
         self.codes = tensors["codes"]
         self.data.load_state_dict(json.loads(meta["loader"]))
         self.step = int(meta["step"])
-        self.style.eval()
+        self.style.eval().requires_grad_(False)
         if self.place.first:
             kept = [line for line in read_losses(self.out) if line["step"] <= self.step]
             write_atomic(self.out / LOSSES, "".join(json.dumps(line) + "\n" for line in kept).encode())

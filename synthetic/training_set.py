@@ -70,11 +70,14 @@ CLIPS_PER_GROUP: Final = 8
 class Plan:
     """How much to make."""
 
-    speakers: int = 28
+    speakers: int = 56
+    """Many with few clips each: a manner is told from other manners, so their number is what style is learned from."""
     test_speakers: int = 6
     """Those of `speakers` whom nothing is learned from."""
-    clips: int = 6
-    """Of each manner of each speaker."""
+    clips: int = 3
+    """Of each manner of each speaker to learn from."""
+    test_clips: int = 6
+    """Of each manner of each test speaker: enough that some are left to be found again."""
     sentences: int = 2
     """Of each clip."""
     seed: int = 0
@@ -101,7 +104,7 @@ def manners(speaker: int, seed: int) -> tuple[Manner, Manner]:
 
 def plan_clips(plan: Plan) -> list[tuple[str, str, Talker]]:
     """(split, manner, talker) of every clip; the same plan gives the same. Raises UsageError for an impossible one."""
-    if not 0 <= plan.test_speakers < plan.speakers or plan.clips < 1 or plan.sentences < 1:
+    if not 0 <= plan.test_speakers < plan.speakers or min(plan.clips, plan.test_clips, plan.sentences) < 1:
         raise UsageError(f"{plan} makes no data set", "Ask for more speakers than test speakers, and for clips")
     planned = []
     for speaker in range(plan.speakers):
@@ -109,7 +112,7 @@ def plan_clips(plan: Plan) -> list[tuple[str, str, Talker]]:
         texts = TEST_TEXTS if test else TRAIN_TEXTS
         person = random_talker(1000 + 97 * plan.seed + speaker)
         for number, manner in enumerate(manners(speaker, plan.seed)):
-            for clip in range(plan.clips):
+            for clip in range(plan.test_clips if test else plan.clips):
                 rng = np.random.default_rng([plan.seed, speaker, number, clip, 223])
                 said = " ".join(texts[i] for i in rng.choice(len(texts), plan.sentences, replace=False))
                 emotion = EMOTIONS[(clip + 3 * number + speaker) % len(EMOTIONS)]

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from generator.api import Motion, Speaker
 from generator.checkpoint import Generator
 from generator.config import to_json
 from generator.data import selected
-from generator.evaluate import Recognise, Report, Rules, evaluate
+from generator.evaluate import Embed, Recognise, Report, Rules, evaluate
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.open_head import JAW_OPEN_RAD
 from schemas.config import ShardConfig
@@ -27,6 +27,9 @@ from schemas.records import ClipRecord
 from schemas.shards import DatasetWriter
 from schemas.types import Interval, LandmarkTrack
 from talkset.dataset import Clip, Dataset, open_dataset
+
+if TYPE_CHECKING:
+    from annotate.performance import Performance
 
 DETECTOR: Final = "generated"
 POINTS: Final = 96
@@ -161,9 +164,15 @@ def evaluate_on(
     test = _of_model(selected(dataset, split), name)
     train = _of_model(selected(dataset, "train"), name)
     other = None if second is None else open_dataset(second)
-    recognise = recogniser(speaker.model)
     return evaluate(
-        speaker, test, train, seeds=range(seeds), recognise=recognise, rules=viseme_rules(speaker.model), second=other
+        speaker,
+        test,
+        train,
+        seeds=range(seeds),
+        recognise=recogniser(speaker.model),
+        embed=style_statistics(speaker.model),
+        rules=viseme_rules(speaker.model),
+        second=other,
     )
 
 
@@ -178,23 +187,49 @@ def recogniser(model: HeadModel) -> Recognise | None:
     """
     from annotate.emotion import emotion_of
     from annotate.emotion.face import FaceJudge
-    from annotate.performance import Performance
-    from reconstruct.models.arkit import ARKIT_NAMES, to_arkit
+    from reconstruct.models.arkit import ARKIT_NAMES
 
     if not set(ARKIT_NAMES) <= set(model.expression_names):
         return None
     judge = FaceJudge("exact")
 
     def recognise(motion: Motion) -> str:
-        track = motion.track
-        eyes = track.left_eye_pose, track.right_eye_pose
-        weights = to_arkit(model, track.expression, track.jaw_pose, *eyes, clip=True)
-        duration_us = int(motion.pts_us[-1]) + 1_000_000 // motion.fps
-        face = Performance(motion.pts_us, duration_us, track.valid, ARKIT_NAMES, weights)
-        found = emotion_of(face, [judge])
+        found = emotion_of(_performance(model, motion), [judge])
         return "" if found is None else found.label
 
     return recognise
+
+
+def style_statistics(model: HeadModel) -> Embed | None:
+    """(motion) -> the label stage's style embedding of face and head; None for a head without ARKit's expressions.
+
+    The statistics that were not learned (annotate/style/statistical.py), without the voice: it would tell.
+    """
+    from annotate.style.statistical import embed
+    from reconstruct.models.arkit import ARKIT_NAMES
+
+    if not set(ARKIT_NAMES) <= set(model.expression_names):
+        return None
+
+    def statistics(motion: Motion) -> NDArray[np.float32]:
+        style = embed(_performance(model, motion))
+        assert style is not None  # there is always a face
+        return style.embedding
+
+    return statistics
+
+
+def _performance(model: HeadModel, motion: Motion) -> Performance:
+    """Motion as annotators take it: weights and angles as they were generated, no picture and no sound."""
+    from annotate.performance import Performance
+    from pipelines.performance import head_rotation
+    from reconstruct.models.arkit import ARKIT_NAMES, to_arkit
+
+    track = motion.track
+    weights = to_arkit(model, track.expression, track.jaw_pose, track.left_eye_pose, track.right_eye_pose, clip=True)
+    duration_us = int(motion.pts_us[-1]) + 1_000_000 // motion.fps
+    head = head_rotation(track).as_euler("YXZ").astype(np.float32)
+    return Performance(motion.pts_us, duration_us, track.valid, ARKIT_NAMES, weights, head=head)
 
 
 def viseme_rules(model: HeadModel) -> Rules | None:

@@ -29,7 +29,7 @@ def small_config() -> GeneratorConfig:
 def talkers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight clips of two speakers to learn from, four of another to test on."""
     root = tmp_path_factory.mktemp("talkers") / "set"
-    return make_training_set(root, Plan(speakers=3, test_speakers=1, clips=2, sentences=2), workers=1)
+    return make_training_set(root, Plan(speakers=3, test_speakers=1, clips=2, test_clips=2, sentences=2), workers=1)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,8 @@ CheckpointOption = Annotated[
     Path, typer.Option("--checkpoint", "-k", help="checkpoint.safetensors, or a training's folder.", exists=True)
 ]
 COLUMNS = ("lve_l2", "lve_rms", "mod", "mve", "fdd_motion", "head_beat_align", "head_speed_deg_s", "blinks_per_min")
-LATER = ("style_retrieval_top1", "emotion_recognised", "diversity_samples", "real_time_factor")
+STYLES = ("style_retrieval_top1", "style_retrieval_top1_statistical")
+LATER = (*STYLES, "emotion_recognised", "diversity_samples", "real_time_factor")
 
 
 def register(app: typer.Typer, evaluate: typer.Typer) -> None:

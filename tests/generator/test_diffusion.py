@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from generator.diffusion import few_steps, guided, noised, sample, signal_power
+from generator.diffusion import few_steps, guided, log_ratio, noised, sample, signal_power
 from schemas.errors import UsageError
 
 
@@ -33,30 +33,38 @@ def test_an_oracle_is_sampled_exactly(count: int) -> None:
     def oracle(noisy: Tensor, step: Tensor, given: Sequence[bool]) -> Tensor:
         return truth
 
-    found = sample(oracle, torch.randn(2, 7, 3), signal_power(100), few_steps(100, count), (1.0, 1.0, 1.0))
+    found = sample(
+        oracle, torch.randn(2, 7, 3), signal_power(100), few_steps(signal_power(100), count), (1.0, 1.0, 1.0)
+    )
     assert torch.allclose(found, truth)
 
 
-def test_samples_of_a_gaussian_have_its_mean_and_deviation() -> None:
-    mean, deviation = 2.0, 0.5
+@pytest.mark.parametrize("deviation", [0.5, 1.0, 3.0, 8.0])
+def test_eight_steps_sample_a_gaussian_with_its_mean_and_deviation(deviation: float) -> None:
+    """Of single values and of what many frames share, whose deviation in an orthonormal basis is several units."""
+    mean = 2.0
     power = signal_power(500)
 
     def best(noisy: Tensor, step: Tensor, given: Sequence[bool]) -> Tensor:
-        a = power[step][:, None, None]  # the conditional mean of N(2, 0.25) given the noisy value
+        a = power[step][:, None, None]  # the conditional mean given the noisy value
         gain = a.sqrt() * deviation**2 / (a * deviation**2 + 1 - a)
         return mean + gain * (noisy - a.sqrt() * mean)
 
     noise = torch.randn(1, 20_000, 1, generator=torch.Generator().manual_seed(2))
-    found = sample(best, noise, power, few_steps(500, 60), (1.0,))
-    assert found.mean() == pytest.approx(mean, abs=0.02)
-    assert found.std() == pytest.approx(deviation, rel=0.1)
+    found = sample(best, noise, power, few_steps(power, 8), (1.0,))
+    assert found.mean() == pytest.approx(mean, abs=0.1 * deviation + 0.1)
+    assert found.std() == pytest.approx(deviation, rel=0.06)
 
 
-def test_steps_end_at_one_and_more_than_there_are_is_an_error() -> None:
-    assert few_steps(500, 1) == [500]
-    assert few_steps(10, 4) == [10, 7, 4, 1]
+def test_steps_fall_are_even_in_signal_over_noise_and_more_than_there_are_is_an_error() -> None:
+    power = signal_power(500)
+    steps = few_steps(power, 8)
+    assert steps == sorted(set(steps), reverse=True)
+    gaps = log_ratio(power[steps]).diff()
+    assert gaps.max() < 1.1 * gaps.min()
+    assert len(few_steps(power, 1)) == 1
     with pytest.raises(UsageError, match="sampling steps"):
-        few_steps(5, 6)
+        few_steps(signal_power(5), 6)
 
 
 def test_guidance_is_the_weighted_sum_of_predictions_and_skips_what_cancels() -> None:

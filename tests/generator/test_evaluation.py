@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from generator.api import Motion, Speaker
 from generator.baselines import REACH, Heard, NearestInSound, copied, mean_face
 from generator.data import selected
-from generator.evaluate import GENERATOR, TRUTH, Evaluation, Report, evaluate, inner_lips
+from generator.evaluate import (
+    GENERATOR,
+    RETRIEVAL,
+    RETRIEVAL_STATISTICAL,
+    TRUTH,
+    Evaluation,
+    Report,
+    StyleJudge,
+    evaluate,
+    inner_lips,
+)
 from reconstruct.models.head_model import HeadModel
 from schemas.errors import UsageError
 from talkset.dataset import Dataset
 from talkset.demo_train import judge
-from talkset.generated import viseme_rules
+from talkset.generated import style_statistics, viseme_rules
 
 
 def clip(name: str, sounds: list[int], motion: list[float]) -> Heard:
@@ -49,7 +60,8 @@ def test_truth_has_no_error_and_every_metric_is_there(speaker: Speaker, dataset:
 
     test, train = selected(dataset, "test"), selected(dataset)
     rules = viseme_rules(speaker.model)
-    report = evaluate(speaker, test, train, seeds=(0, 1), recognise=recognise, rules=rules, second=dataset)
+    embed = style_statistics(speaker.model)
+    report = evaluate(speaker, test, train, seeds=(0, 1), recognise=recognise, embed=embed, rules=rules, second=dataset)
     truth, made = report.figures[TRUTH], report.figures[GENERATOR]
     for name in ("lve_l2", "lve_sq", "mod", "mve", "fdd_std_sq", "fdd_motion"):
         assert truth[name].mean == pytest.approx(0, abs=2e-3)
@@ -58,6 +70,7 @@ def test_truth_has_no_error_and_every_metric_is_there(speaker: Speaker, dataset:
     assert made["lve_sq"].mean >= made["lve_l2"].mean ** 2
     assert made["diversity_samples"].mean > 0
     assert np.isfinite(made["lve_l2"].half_width)
+    assert {RETRIEVAL, RETRIEVAL_STATISTICAL} <= set(made) & set(truth) & set(report.figures["chance"])
     assert set(report.figures) >= {"mean face", "nearest in sound", "copy of another clip", "viseme rules", "chance"}
     by_label = report.facts["emotion_recognised_by_label"]
     assert made["emotion_recognised"].mean == pytest.approx(by_label.get("anger", 0.0) / max(len(by_label), 1))
@@ -69,8 +82,37 @@ def test_retrieval_leaves_out_the_clips_that_were_used(speaker: Speaker, dataset
     setting = Evaluation(speaker, dataset, selected(dataset))  # twelve clips of six manners, two of each
     vectors = {name: heard.motion for name, heard in setting.heard.items()}
     assert all(setting.groups[other] == setting.groups[name] != "" for name, other in setting.others.items())
-    assert np.isnan(setting.retrieval(vectors))  # both clips of a manner are in use, nothing is left to find
+    for by in setting.judges(lambda motion: motion.track.expression.mean(0)).values():
+        assert np.isnan(setting.retrieval(vectors, by))  # both clips of a manner are in use, nothing is left to find
     assert np.isnan(setting.chance())
+
+
+def test_a_style_judge_compares_what_was_made_with_real_clips_of_the_style_asked_for(
+    speaker: Speaker, dataset: Dataset
+) -> None:
+    setting = Evaluation(speaker, dataset, selected(dataset))
+    clips = list(setting.clips)
+    setting.groups = {name: place % 3 for place, name in enumerate(clips)}  # four clips of each, so two are left
+    setting.others = {name: clips[(place + 3) % len(clips)] for place, name in enumerate(clips)}
+    vectors = {name: heard.motion for name, heard in setting.heard.items()}
+    gallery = {name: np.eye(3, dtype=np.float32)[group] for name, group in setting.groups.items()}
+    knows = StyleJudge(gallery, lambda name, vector: gallery[name], lengths_count=True)
+    errs = StyleJudge(gallery, lambda name, vector: np.roll(gallery[name], 1), lengths_count=True)
+    assert (setting.retrieval(vectors, knows), setting.retrieval(vectors, errs)) == (1, 0)
+    assert setting.chance() == pytest.approx(2 / 10)
+
+
+def test_style_statistics_tell_a_lively_head_from_a_still_one(speaker: Speaker, dataset: Dataset) -> None:
+    embed = style_statistics(speaker.model)
+    assert embed is not None
+    setting = Evaluation(speaker, dataset, selected(dataset))
+    name, heard = next(iter(setting.heard.items()))
+    head = speaker.generator.layout.places("global_pose")
+    made = [heard.motion.copy() for _ in range(3)]
+    made[1][:, head] *= 0.9
+    made[2][:, head] = made[2][:, head].mean(0)
+    one, like, still = (embed(speaker.motion(torch.as_tensor(vector), setting.clips[name])) for vector in made)
+    assert np.linalg.norm(one - like) < 0.5 * np.linalg.norm(one - still)
 
 
 def test_the_demo_judges_against_the_baselines_of_its_run() -> None:

@@ -8,7 +8,19 @@ import torch
 from test_motion import statistics
 
 from generator.config import LossConfig
-from generator.losses import Counts, Lips, canonical, counts, exchange, loss_terms, masks, spread_out, squared, total
+from generator.losses import (
+    Counts,
+    Lips,
+    canonical,
+    counts,
+    exchange,
+    loss_terms,
+    masks,
+    spread_out,
+    squared,
+    style_term,
+    total,
+)
 from generator.motion import make_layout
 from reconstruct.models.head_model import HeadModel
 from reconstruct.models.skinning import prepare, skin
@@ -24,6 +36,15 @@ def test_differences_over_time_by_hand() -> None:
     assert squared(truth, prediction, by_order[2], 2) == 9  # (2 - 3) - (3 - 1)
     assert counts(valid, known).frames == (3, 2, 1)
     assert counts(valid, torch.tensor([[True, True, False, False]])).frames == (1, 1, 1)
+
+
+def test_the_style_shown_is_compared_with_the_one_asked_for() -> None:
+    asked = torch.tensor([[1.0, 0], [1, 0], [1, 0]])
+    shown = torch.tensor([[1.0, 0], [0, 1], [-1, 0]])
+    valid, known = torch.ones(3, 4, dtype=torch.bool), torch.zeros(3, 4, dtype=torch.bool)
+    valid[1, 3], known[1, 0] = False, True
+    found = style_term(shown, asked, torch.tensor([1.0, 0.5, 0.25]), valid, known)
+    assert found == 0 * 4 + 0.5 * 1 * 2 + 0.25 * 2 * 4
 
 
 def test_points_are_spread_out() -> None:

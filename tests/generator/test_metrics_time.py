@@ -51,6 +51,9 @@ def test_retrieval_counts_queries_whose_nearest_entry_has_their_label() -> None:
     labels = ["a", "b", "a"]
     assert metrics_time.retrieval_top1(queries[:2], gallery, ["a", "a"], labels) == 0.5
     assert metrics_time.retrieval_top1(queries, gallery, ["a", "b", "b"], labels) == pytest.approx(2 / 3)
+    near = np.array([[0.2, 0.1]])  # the direction of the first, but nearer to a short one
+    assert metrics_time.retrieval_top1(near, np.array([[1.0, 0], [0, 0.2]]), ["a"], ["a", "b"]) == 1
+    assert metrics_time.retrieval_top1(near, np.array([[1.0, 0], [0, 0.2]]), ["a"], ["a", "b"], lengths_count=True) == 0
 
 
 def test_blinks_are_rises_of_the_closure_per_minute() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from generator.config import GeneratorConfig
-from generator.style import StyleEncoder, judge_loss, nt_xent
+from generator.config import GeneratorConfig, load_config
+from generator.data import Clips
+from generator.style import Labels, StyleEncoder, crops, judge_loss, nt_xent, train_style
 
 
 def test_nt_xent_by_hand() -> None:
@@ -39,8 +43,10 @@ def test_rows_without_partners_are_left_out() -> None:
     assert nt_xent(style, torch.arange(3), torch.arange(3), 0.5) == 0
 
 
-def test_frames_that_are_not_valid_do_not_matter(small_config: GeneratorConfig) -> None:
-    encoder = StyleEncoder(small_config, 5).eval()
+@pytest.mark.parametrize("layers", [0, 2])
+def test_frames_that_are_not_valid_do_not_matter(layers: int) -> None:
+    config = load_config("tiny", [f"style.layers={layers}"])
+    encoder = StyleEncoder(config, 5).eval()
     motion = torch.randn(2, 20, 5, generator=torch.Generator().manual_seed(0))
     valid = torch.ones(2, 20, dtype=torch.bool)
     valid[:, 12:] = False
@@ -50,6 +56,67 @@ def test_frames_that_are_not_valid_do_not_matter(small_config: GeneratorConfig) 
         one, other = encoder(motion, valid)[0], encoder(changed, valid)[0]
     assert torch.allclose(one, other, atol=1e-5)
     assert torch.allclose(one.norm(dim=1), torch.ones(2))
+
+
+def talking(styles: torch.Tensor, seed: int) -> Clips:
+    """Clips whose first value has the mean, the second the deviation, of a style (N, 2); the third has none of it."""
+    noise = torch.randn(len(styles), 60, 3, generator=torch.Generator().manual_seed(seed))
+    tracks = styles[:, :1] + noise[..., 0], styles[:, 1:].exp() * noise[..., 1], 0.3 * noise[..., 2].cumsum(1)
+    motion = torch.stack(tracks, dim=2)
+    return Clips(motion, torch.ones(motion.shape[:2], dtype=torch.bool), torch.arange(len(styles)))
+
+
+def fresh(config: GeneratorConfig) -> StyleEncoder:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return StyleEncoder(config, 3)
+
+
+def test_styles_of_new_people_are_told_apart() -> None:
+    config = load_config("tiny", ["style.steps=100", "style.width=8", "model.style_width=4"])
+    known = 1.5 * torch.randn(20, 2, generator=torch.Generator().manual_seed(1)).repeat(2, 1)
+    labels = Labels(torch.arange(20).repeat(2), torch.zeros(40, 9), torch.zeros(40, dtype=torch.bool))
+    encoder = fresh(config)
+    train_style(encoder, (talking(known, seed) for seed in range(100)), labels, config, torch.device("cpu"))
+    new = 1.5 * torch.randn(8, 2, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        one, other = (encoder(clips.motion, clips.valid)[0] for clips in (talking(new, 998), talking(new, 999)))
+    assert ((one @ other.T).argmax(1) == torch.arange(8)).float().mean() > 0.6  # chance is 1 in 8
+
+
+def test_traces_of_what_nobody_did_hardly_count() -> None:
+    config = load_config("tiny", ["style.steps=100", "style.width=8", "model.style_width=4"])
+    known = 1.5 * torch.randn(20, 2, generator=torch.Generator().manual_seed(1)).repeat(2, 1)
+    labels = Labels(torch.arange(20).repeat(2), torch.zeros(40, 9), torch.zeros(40, dtype=torch.bool))
+
+    def still(clips: Clips) -> Clips:
+        return replace(clips, motion=clips.motion * torch.tensor([1.0, 1.0, 0.0]))
+
+    encoder = fresh(config)
+    train_style(encoder, (still(talking(known, seed)) for seed in range(100)), labels, config, torch.device("cpu"))
+    clips = still(talking(1.5 * torch.randn(8, 2, generator=torch.Generator().manual_seed(2)), 999))
+    traces = 0.02 * torch.randn(clips.motion.shape, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        clean, _ = encoder(clips.motion, clips.valid)
+        found, _ = encoder(clips.motion + traces * torch.tensor([0.0, 0.0, 1.0]), clips.valid)
+    assert (clean * found).sum(1).mean() > 0.85
+
+
+def test_of_single_clips_crops_are_told_apart() -> None:
+    config = load_config("tiny", ["style.steps=60", "style.width=8", "model.style_width=4"])
+    clips = talking(torch.randn(20, 2, generator=torch.Generator().manual_seed(1)), 1)
+    labels = Labels(torch.arange(20), torch.zeros(20, 9), torch.zeros(20, dtype=torch.bool))
+    losses = train_style(fresh(config), itertools.repeat(clips), labels, config, torch.device("cpu"))
+    assert 0 < np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_crops_lie_inside_of_what_is_valid() -> None:
+    valid = torch.ones(3, 50, dtype=torch.bool)
+    valid[1, 20:] = False
+    cut = crops(valid, torch.Generator().manual_seed(0))
+    assert cut.shape == (6, 50)
+    assert not (cut & ~valid.repeat(2, 1)).any()
+    assert (cut[[0, 2, 3, 5]].sum(1) >= 30).all()
 
 
 def test_the_judge_learns_intensity_as_a_share_of_neutral() -> None:

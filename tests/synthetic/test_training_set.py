@@ -13,7 +13,7 @@ from schemas.verify import verify_dataset
 from synthetic.training_set import DETECTOR, TEST_TEXTS, TRAIN_TEXTS, Plan, make_training_set, plan_clips
 from talkset.dataset import open_dataset
 
-SMALL = Plan(speakers=2, test_speakers=1, clips=1, sentences=1)
+SMALL = Plan(speakers=2, test_speakers=1, clips=1, test_clips=1, sentences=1)
 
 
 def test_speakers_have_two_manners_and_share_neither_splits_nor_texts() -> None:

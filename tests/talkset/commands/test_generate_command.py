@@ -26,7 +26,9 @@ SMALL = (
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A data set and a training, by the command."""
     root = tmp_path_factory.mktemp("command")
-    data = make_training_set(root / "data", Plan(speakers=2, test_speakers=1, clips=2, sentences=2), workers=1)
+    data = make_training_set(
+        root / "data", Plan(speakers=2, test_speakers=1, clips=2, test_clips=2, sentences=2), workers=1
+    )
     settings = [part for value in SMALL for part in ("--set", value)]
     assert main(["train", "generator", "--data", str(data), "--out", str(root / "out"), *settings]) == 0
     return data, root / "out"
