@@ -37,6 +37,8 @@ Float32 = NDArray[np.float32]
 LEAST_STYLE_FRAMES: Final = 10
 """Valid frames without which a clip tells nothing of a manner."""
 FACING: Final = np.array([np.pi, 0.0, 0.0], np.float32)
+MOST_VERGENCE_RAD: Final = 0.1
+"""Between the eyes of who looks at something 60 cm away."""
 JOINTS: Final = {"neck_pose": 1, "jaw_pose": 2, "left_eye_pose": 3, "right_eye_pose": 4}
 
 
@@ -150,6 +152,9 @@ class Speaker:
         for name, joint in JOINTS.items():
             low, high = self.model.pose_bounds[joint].T
             signals[name] = np.clip(signals[name], low, high)
+        signals["left_eye_pose"], signals["right_eye_pose"] = together(
+            signals["left_eye_pose"], signals["right_eye_pose"]
+        )
         return signals
 
     def motion(self, vectors: Tensor, style: Clip) -> Motion:
@@ -204,3 +209,15 @@ def checked(samples: Any) -> Float32:
     if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
         raise UsageError(f"sound of shape {sound.shape} cannot be used", "Pass finite mono samples (N,) at 16 kHz")
     return sound
+
+
+def together(left: Float32, right: Float32) -> tuple[Float32, Float32]:
+    """Poses (T, 3) of two eyes, axis-angle, as muscles let them be: of one height, never apart, crossed a little.
+
+    Small rotations: their axis-angles are taken for pitch, yaw and roll. What each eye would do alone is a
+    generator's noise, and shows at once.
+    """
+    mean = (left + right) / 2
+    crossed = np.clip(right[:, 1] - left[:, 1], 0, MOST_VERGENCE_RAD) / 2
+    half = np.stack([0 * crossed, crossed, 0 * crossed], axis=1).astype(np.float32)
+    return np.asarray(mean - half, np.float32), np.asarray(mean + half, np.float32)

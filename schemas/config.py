@@ -309,8 +309,8 @@ class SyncConfig:
     """Clips with less confidence, after any correction, are rejected as out_of_sync: dubbed or not the speaker; None:
     none."""
     min_long_confidence: float | None = 0.5
-    """The same for clips of 3 s and more, and in proportion less for shorter ones: a clip of 2 s needs half of it, one
-    of 1 s nothing, for so little of a voice proves nothing. Only for the backend `lips`, which it was measured with."""
+    """The same for clips of 6 s and more, and in proportion less for shorter ones: a clip of 3 s needs 0.2, one of 1 s
+    nothing, for so little of a voice proves nothing. Only for the backend `lips`, which it was measured with."""
 
 
 @dataclass(frozen=True)

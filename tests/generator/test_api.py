@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from generator.api import Speaker, load_speaker, parse_emotion
+from generator.api import MOST_VERGENCE_RAD, Speaker, load_speaker, parse_emotion, together
 from generator.features import RATE_HZ, log_mel
 from generator.sample import Conditions, Session, generate, stream
 from schemas.errors import TalksetError, UsageError
@@ -164,3 +164,12 @@ def test_guidance_and_steps_can_be_changed(training: Path, dataset: Dataset) -> 
     sound = noise(1)
     one, other = (s.speak(sound, dataset[0], "anger") for s in (plain, strong))
     assert not np.allclose(one.track.expression, other.track.expression)
+
+
+def test_eyes_keep_one_height_and_are_never_apart() -> None:
+    left = np.array([[0.2, 0.1, 0.0], [0.0, -0.3, 0.0], [0.1, -0.02, 0.0]], np.float32)
+    right = np.array([[0.0, -0.1, 0.0], [0.0, 0.3, 0.0], [0.1, 0.02, 0.0]], np.float32)  # apart, crossed, together
+    found_left, found_right = together(left, right)
+    np.testing.assert_allclose(found_left[:, 0], found_right[:, 0])
+    np.testing.assert_allclose(found_right[:, 1] - found_left[:, 1], [0, MOST_VERGENCE_RAD, 0.04], atol=1e-6)
+    np.testing.assert_allclose(found_left + found_right, left + right, atol=1e-6)

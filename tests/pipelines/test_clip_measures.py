@@ -148,10 +148,9 @@ def test_limits_on_the_offset() -> None:
     ("seconds", "confidence", "kept"),
     [
         (1.0, 0.05, True),
-        (2.0, 0.2, False),
-        (2.0, 0.3, True),
-        (3.0, 0.45, False),
-        (3.0, 0.55, True),
+        (2.0, 0.15, True),
+        (3.0, 0.15, False),
+        (3.0, 0.25, True),
         (8.0, 0.45, False),
         (8.0, 0.55, True),
     ],
