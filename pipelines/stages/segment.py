@@ -12,7 +12,7 @@ class Segment(Stage[SourceItem]):
     """Source: shots, every face followed through them, and its mouth; one pass over the frames."""
 
     name = "segment"
-    version = 3
+    version = 4
     section = "segment"
     needs = ("probe",)
     models = ("finder", "cuts")

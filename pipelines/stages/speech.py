@@ -20,6 +20,7 @@ class Speech(Stage[SourceItem]):
     """Source: speech, loudness and expected lips of its sound."""
 
     name = "speech"
+    version = 2
     needs = ("probe",)
     models = ("speech",)
 
