@@ -47,12 +47,12 @@ class NetworkFile:
             raise UsageError(message, "Give a .pt, .pth or .onnx file")
         return suffix == ".onnx"
 
+    @functools.cached_property
     def session(self) -> Any:
-        """The onnxruntime session of the graph. Raises TalksetError corrupt_data."""
+        """The onnxruntime session of the graph, opened once. Raises TalksetError corrupt_data."""
+        path = self._existing()
         try:
-            return one_thread_session(self._existing())
-        except TalksetError:
-            raise
+            return one_thread_session(path)
         except Exception as error:  # onnxruntime's own classes have no common base but this
             raise self.unreadable(str(error)) from error
 
@@ -60,8 +60,9 @@ class NetworkFile:
         """The TorchScript module, ready to be called. Raises TalksetError corrupt_data."""
         import torch
 
+        path = self._existing()
         try:
-            return torch.jit.load(str(self._existing()), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+            return torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
             raise self.unreadable(str(error)) from error
 
@@ -77,7 +78,7 @@ class NetworkFile:
         return self.path
 
     def _graph(self, inputs: Sequence[str]) -> Run:
-        session = self.session()
+        session = self.session
         found = {given.name: given.type for given in session.get_inputs()}
         names = list(found) if len(found) == len(inputs) == 1 else list(inputs)
         if set(names) != set(found):

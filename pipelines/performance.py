@@ -56,7 +56,7 @@ def performance_of(
         names=names,
         weights=weights,
         surface=surface,
-        head=_angles(rotation, head.valid),
+        head=head_angles(rotation, head.valid),
         gaze=_gaze(rotation, head),
         lip_opening=opening,
         lid_opening=lid_openings(landmarks),
@@ -75,7 +75,8 @@ def head_rotation(head: HeadTrack) -> Rotation:
     return Rotation.from_rotvec(FACING_CAMERA.astype(np.float64)).inv() * world * neck
 
 
-def _angles(rotation: Rotation, valid: NDArray[np.bool_]) -> Float32:
+def head_angles(rotation: Rotation, valid: NDArray[np.bool_]) -> Float32:
+    """(T, 3) yaw, pitch and roll of a `head_rotation`, as `Performance.head` has them."""
     angles = rotation.as_euler("YXZ")
     return np.where(valid[:, None], angles, np.nan).astype(np.float32)
 

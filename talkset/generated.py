@@ -222,13 +222,13 @@ def style_statistics(model: HeadModel) -> Embed | None:
 def _performance(model: HeadModel, motion: Motion) -> Performance:
     """Motion as annotators take it: weights and angles as they were generated, no picture and no sound."""
     from annotate.performance import Performance
-    from pipelines.performance import head_rotation
+    from pipelines.performance import head_angles, head_rotation
     from reconstruct.models.arkit import ARKIT_NAMES, to_arkit
 
     track = motion.track
     weights = to_arkit(model, track.expression, track.jaw_pose, track.left_eye_pose, track.right_eye_pose, clip=True)
     duration_us = int(motion.pts_us[-1]) + 1_000_000 // motion.fps
-    head = head_rotation(track).as_euler("YXZ").astype(np.float32)
+    head = head_angles(head_rotation(track), track.valid)
     return Performance(motion.pts_us, duration_us, track.valid, ARKIT_NAMES, weights, head=head)
 
 

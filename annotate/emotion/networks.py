@@ -115,7 +115,7 @@ def _file(path: str) -> NetworkFile:
 
 def _side(file: NetworkFile) -> int:
     """Side of the pictures that the network takes, where its file says it."""
-    shape: list[Any] = file.session().get_inputs()[0].shape if file.is_graph() else []
+    shape: list[Any] = file.session.get_inputs()[0].shape if file.is_graph() else []
     return shape[-1] if len(shape) == 4 and isinstance(shape[-1], int) else SIDE_PX
 
 

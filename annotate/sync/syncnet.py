@@ -217,7 +217,7 @@ class _Module:
 
 class _Graph:
     def __init__(self, file: NetworkFile) -> None:
-        self._session = file.session()
+        self._session = file.session
         names = {i.name for i in self._session.get_inputs()} | {o.name for o in self._session.get_outputs()}
         wanted = {"lip", "aud", "lip_embedding", "aud_embedding"}
         if not wanted <= names:
