@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 import uvicorn
@@ -24,6 +25,11 @@ from review.guard import Guard
 from review.server import listen, make_app
 from review.session import Renderer, ReviewSession, Settings
 from schemas.records import ClipRecord
+
+for _name in dir(anyio):
+    # anyio loads its parts when they are first used, which would be in the server's thread; and pytest parses each
+    # file of a package with a plugin anew, which CPython 3.11 cannot do in two threads at once (SystemError in `ast`)
+    getattr(anyio, _name)
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 BITS = 8
